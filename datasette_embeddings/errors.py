@@ -1,0 +1,92 @@
+"""What can go wrong, as one tree.
+
+EmbeddingsError
+├── ConfigError            the configuration, an option or a name in it
+├── BadVector              a value that is no embedding
+│   └── DimensionMismatch  two embeddings that cannot be compared
+├── ModelError             a model that cannot be had or does not answer
+│   ├── MissingExtra       a package that is not installed
+│   ├── MissingKey         an API key that is not in the environment
+│   ├── BudgetExceeded     a spending limit reached
+│   └── ProviderError      an answer of a remote model that is an error or makes no sense
+├── SourceError            rows that cannot be read
+└── StoreError             the database file: locked, full, read-only, a clash of tables
+    └── UnknownCollection  no collection of that name in this file
+
+Every message says what was found, what was expected and what to do, in one sentence or two, without keys,
+and is meant to be shown to people as it is.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class EmbeddingsError(Exception):
+    """Base of all errors that this package raises on purpose."""
+
+
+class ConfigError(EmbeddingsError):
+    """The configuration, an option or a name in it is not usable."""
+
+
+class BadVector(EmbeddingsError):
+    """A value is not an embedding: wrong type or length, NaN, infinite, or zero where a direction is needed."""
+
+
+class DimensionMismatch(BadVector):
+    """Two embeddings differ in their number of dimensions."""
+
+
+class ModelError(EmbeddingsError):
+    """A model cannot be loaded or did not give usable vectors."""
+
+
+class MissingExtra(ModelError):
+    """A package that this model needs is not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs a package that is not installed: pip install 'datasette-embeddings-suite[{extra}]'")
+
+
+class MissingKey(ModelError):
+    """The API key of a remote model is not in the environment."""
+
+
+class BudgetExceeded(ModelError):
+    """A spending limit was reached; what was embedded so far is kept."""
+
+
+class ProviderError(ModelError):
+    """A remote model answered with an error, or with something that makes no sense."""
+
+
+class SourceError(EmbeddingsError):
+    """The rows of a collection cannot be read."""
+
+
+class StoreError(EmbeddingsError):
+    """The database file cannot be read or written as needed."""
+
+
+class UnknownCollection(StoreError):
+    """The file holds no collection of that name."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a half-sentence that names the nearest of *known*, or lists them.
+
+    >>> nearest("simlarities", ["similarities", "clusters"])
+    'did you mean similarities?'
+    >>> nearest("x", ["b", "a"])
+    'known: a, b'
+    """
+    known = sorted(known)
+    close = get_close_matches(name, known, n=1)
+    if close:
+        return f"did you mean {close[0]}?"
+    return "known: " + (", ".join(known) or "none")

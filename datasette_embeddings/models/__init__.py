@@ -1,0 +1,80 @@
+"""Models by name: `static`, `minilm`, `provider/name`, or a bare name that the `llm` tool knows.
+
+`get_model` loads a model once a process; nothing heavy is imported before that. A provider is one module with a function
+`load(name, settings) -> EmbeddingModel`, listed in PROVIDERS.
+"""
+
+from __future__ import annotations
+
+import threading
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from datasette_embeddings.errors import ModelError, nearest
+from datasette_embeddings.models.base import Embedded, EmbeddingModel, Item, Purpose
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["PROVIDERS", "Embedded", "EmbeddingModel", "Item", "Purpose", "get_model", "parse_name"]
+
+PROVIDERS: dict[str, tuple[str, str]] = {
+    "static": ("static", "token table shipped with the package; numpy only, English, no download"),
+    "minilm": ("minilm", "all-MiniLM-L6-v2 by onnxruntime, English, 256 tokens"),
+    "onnx": ("onnx", "onnx/FOLDER: a sentence model exported to ONNX"),
+    "sentence-transformers": ("sentence_transformers", "sentence-transformers/NAME: any model of that library"),
+    "openai": ("openai", "openai/NAME: OpenAI or any compatible server"),
+    "llm": ("llm", "llm/NAME: any embedding model of the llm tool"),
+}
+"""Provider -> (module here, one line about it)."""
+
+MINILM_ALIASES = {"sentence-transformers/all-MiniLM-L6-v2", "all-MiniLM-L6-v2"}
+"""Spellings in files made by llm; run by `minilm` where torch is absent, as the weights are the same."""
+
+_loaded: dict[str, EmbeddingModel] = {}
+_lock = threading.Lock()
+
+
+def parse_name(name: str) -> tuple[str, str]:
+    """Return (provider, name within it); a bare name that is no provider of ours belongs to llm.
+
+    >>> parse_name("minilm"), parse_name("openai/x"), parse_name("text-embedding-3-small"), parse_name("3-small")
+    (('minilm', ''), ('openai', 'x'), ('openai', 'text-embedding-3-small'), ('llm', '3-small'))
+    """
+    provider, _, rest = name.partition("/")
+    if provider in PROVIDERS and (rest or provider in {"static", "minilm"}):
+        return provider, rest
+    if name.startswith("text-embedding-") and "/" not in name:
+        return "openai", name
+    return "llm", name
+
+
+def get_model(name: str, settings: Mapping[str, Mapping[str, Any]] | None = None) -> EmbeddingModel:
+    """Return the model of that name, loading it at most once a process.
+
+    *settings* is the `models:` block of the configuration: model name -> its settings.
+    Raises ModelError (MissingExtra, MissingKey, ...) with what to do about it.
+    """
+    own = dict((settings or {}).get(name, {}))
+    key = f"{name} {sorted(own.items())!r}"
+    with _lock:
+        if key not in _loaded:
+            _loaded[key] = _load(name, own)
+        return _loaded[key]
+
+
+def _load(name: str, settings: Mapping[str, Any]) -> EmbeddingModel:
+    if not name.strip():
+        raise ModelError(f"a model name is empty; {nearest('', PROVIDERS)}")
+    provider, rest = parse_name(name)
+    if name in MINILM_ALIASES and not _has_torch():
+        provider, rest = "minilm", ""
+    module = import_module(f"datasette_embeddings.models.{PROVIDERS[provider][0]}")
+    model: EmbeddingModel = module.load(rest, settings)
+    return model
+
+
+def _has_torch() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("sentence_transformers") is not None and find_spec("torch") is not None
