@@ -1,0 +1,82 @@
+"""Vectors of queries: one text at a time, cached, by the model and purpose that belong to it."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from datasette_embeddings.errors import BadVector, ModelError
+from datasette_embeddings.limits import MAX_QUERY_CHARACTERS, QUERY_CACHE_ENTRIES
+from datasette_embeddings.models import get_model
+from datasette_embeddings.vectors import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from datasette_embeddings.catalog import Collection
+    from datasette_embeddings.models import EmbeddingModel, Item, Purpose
+
+_cache: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """How texts become vectors at query time.
+
+    *settings*: the `models:` block of the configuration. *allow_remote*: whether a text that is not in the cache may be
+    sent to another machine.
+    """
+
+    default_model: str = "static"
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    allow_remote: bool = True
+
+    def model(self, name: str) -> EmbeddingModel:
+        """Return the model of that name; raises ModelError."""
+        return get_model(name, self.settings)
+
+    def query(self, collection: Collection, text: str) -> bytes | None:
+        """Return the vector of a query by the collection's own model and prefix; None for an empty text."""
+        if not text.strip():
+            return None
+        return self.item(collection.model, (collection.query_prefix or "") + text, "query")
+
+    def item(self, name: str, item: Item, purpose: Purpose) -> bytes | None:
+        """Return the vector of a text or image; None for an empty one.
+
+        Raises BadVector for a text over MAX_QUERY_CHARACTERS, ModelError where the model cannot answer or may not be asked.
+        """
+        if not (item.strip() if isinstance(item, str) else item):
+            return None
+        if isinstance(item, str) and len(item) > MAX_QUERY_CHARACTERS:
+            raise BadVector(
+                f"a text of {len(item)} characters is too long to embed in SQL (limit {MAX_QUERY_CHARACTERS}); "
+                "put it into a table and use `datasette embeddings embed`"
+            )
+        model = self.model(name)
+        key = (model.name, model.revision, model.dimensions, purpose if model.asymmetric else None, item)
+        with _lock:
+            if key in _cache:
+                _cache.move_to_end(key)
+                return _cache[key]
+        if model.remote and not self.allow_remote:
+            raise ModelError(
+                f"{name} runs on another machine and is not open to SQL here; use the collection's own search query, "
+                "or set `allow_sql: true` in the plugin's configuration"
+            )
+        _require_modality(model, item)
+        blob = encode(model.embed_one(item, purpose))
+        with _lock:
+            _cache[key] = blob
+            while len(_cache) > QUERY_CACHE_ENTRIES:
+                _cache.popitem(last=False)
+        return blob
+
+
+def _require_modality(model: EmbeddingModel, item: Item) -> None:
+    modality = "text" if isinstance(item, str) else "image"
+    if modality not in model.modalities:
+        raise ModelError(f"{model.name} embeds {' and '.join(sorted(model.modalities))}, not {modality}")

@@ -1,0 +1,378 @@
+"""The SQL functions, defined once: registration (`sql`), documentation and tests all come from the table FUNCTIONS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import orjson
+
+from datasette_embeddings import scan, vectors
+from datasette_embeddings.catalog import find_collection
+from datasette_embeddings.errors import BadVector, EmbeddingsError
+from datasette_embeddings.limits import DEFAULT_K
+from datasette_embeddings.search import nearest_items
+from datasette_embeddings.tables import find_tables
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+
+    from datasette_embeddings.embedder import Embedder
+    from datasette_embeddings.models import Purpose
+
+PURPOSES = ("document", "query")
+
+
+@dataclass(frozen=True)
+class Session:
+    """What the functions of one connection may reach: that connection, and models."""
+
+    conn: sqlite3.Connection
+    embedder: Embedder
+
+
+@dataclass(frozen=True)
+class SQLFunction:
+    """One SQL function.
+
+    *make* gives the Python callable for a session, for an aggregate its class. *examples* are (SQL expression, result)
+    with the result as SQLite returns it; they stand in the documentation and run in the tests.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    gives: str
+    about: str
+    make: Callable[[Session], Any]
+    examples: tuple[tuple[str, object], ...] = ()
+    aliases: tuple[str, ...] = ()
+    aggregate: bool = False
+
+    @property
+    def arities(self) -> list[int]:
+        """How many arguments each form takes."""
+        return sorted({len(form.split(",")) for form in self.arguments})
+
+
+def strict(function: Callable[..., Any]) -> Callable[[Session], Callable[..., Any]]:
+    """Make a function NULL whenever one of its arguments is NULL."""
+
+    def null_for_null(*arguments: object) -> object:
+        return None if None in arguments else function(*arguments)
+
+    return lambda _: null_for_null
+
+
+def dot(a: object, b: object) -> float:
+    """Return the dot product of two embeddings."""
+    return float(np.dot(*vectors.pair(a, b)))
+
+
+def l2(a: object, b: object) -> float:
+    """Return the Euclidean distance of two embeddings."""
+    x, y = vectors.pair(a, b)
+    return float(np.linalg.norm(x - y))
+
+
+def add(a: object, b: object) -> bytes:
+    """Return the sum of two embeddings."""
+    x, y = vectors.pair(a, b)
+    return vectors.encode(x + y)
+
+
+def subtract(a: object, b: object) -> bytes:
+    """Return the difference of two embeddings."""
+    x, y = vectors.pair(a, b)
+    return vectors.encode(x - y)
+
+
+def scale(a: object, factor: object) -> bytes:
+    """Return an embedding times a number."""
+    if not isinstance(factor, (int, float)):
+        raise BadVector(f"embed_scale multiplies by a number; found {vectors.kind(factor)}")
+    return vectors.encode(vectors.decode(a).astype(np.float64) * factor)
+
+
+def spectrum(v: object, low: object, high: object) -> float:
+    """Return where *v* lies between two poles, 0 at *low* and 1 at *high*, all three taken as unit vectors."""
+    x, a = vectors.pair(v, low)
+    _, b = vectors.pair(v, high)
+    x, a, b = vectors.direction(x), vectors.direction(a), vectors.direction(b)
+    axis = b - a
+    length = float(np.dot(axis, axis))
+    if length == 0.0:
+        raise BadVector("embed_spectrum needs two different poles; low and high are the same direction")
+    return float(np.clip(np.dot(x - a, axis) / length, 0.0, 1.0))
+
+
+class Average:
+    """Aggregate: the plain mean of embeddings, summed in float64; NULL over no rows, NULLs left out."""
+
+    def __init__(self) -> None:
+        self.total: Any = None
+        self.count = 0
+
+    def step(self, blob: object) -> None:
+        """Add one row."""
+        if blob is None:
+            return
+        vector = vectors.decode(blob)
+        if self.total is None:
+            self.total = np.zeros(vector.size)
+        if self.total.size != vector.size:
+            raise vectors.DimensionMismatch(
+                f"embeddings of different dimensions have no average: {self.total.size} and {vector.size}"
+            )
+        self.total += vector
+        self.count += 1
+
+    def finalize(self) -> bytes | None:
+        """Return the mean."""
+        return None if self.total is None else vectors.encode(self.total / self.count)
+
+
+def make_text(session: Session) -> Callable[..., bytes | None]:
+    """Return embed_text for a session."""
+
+    def embed_text(*arguments: object) -> bytes | None:
+        if None in arguments:
+            return None
+        model, text, purpose = session.embedder.default_model, arguments[-1], "document"
+        if len(arguments) > 1:
+            model, text = str(arguments[0]), arguments[1]
+        if len(arguments) == 3:
+            purpose = str(arguments[2])
+        if purpose not in PURPOSES:
+            raise EmbeddingsError(f"the purpose of a text is document or query; found {purpose!r}")
+        return session.embedder.item(model, as_text(text), cast("Purpose", purpose))
+
+    return embed_text
+
+
+def make_query(session: Session) -> Callable[..., bytes | None]:
+    """Return embed_query for a session."""
+
+    def embed_query(name: object, text: object) -> bytes | None:
+        if name is None or text is None:
+            return None
+        return session.embedder.query(find_collection(session.conn, str(name)), as_text(text))
+
+    return embed_query
+
+
+def make_image(session: Session) -> Callable[..., bytes | None]:
+    """Return embed_image for a session."""
+
+    def embed_image(model: object, image: object) -> bytes | None:
+        if model is None or image is None:
+            return None
+        if not isinstance(image, bytes):
+            raise BadVector(f"embed_image takes the image file as a BLOB; found {vectors.kind(image)}")
+        return session.embedder.item(str(model), image, "document")
+
+    return embed_image
+
+
+def make_search(session: Session) -> Callable[..., str | None]:
+    """Return embed_search for a session."""
+
+    def embed_search(name: object, query: object, k: object = DEFAULT_K, ids: object = ()) -> str | None:
+        if name is None or query is None or k is None or ids is None:
+            return None
+        tables = find_tables(session.conn)
+        collection = find_collection(session.conn, str(name), tables)
+        number = as_count(k)
+        chosen = as_ids(ids) if ids != () else None
+        vector = query if isinstance(query, bytes) else session.embedder.query(collection, as_text(query))
+        if vector is None or tables is None or number == 0:
+            return "[]"
+        hits = nearest_items(session.conn, tables, collection, vector, number, chosen)
+        return orjson.dumps([hit._asdict() for hit in hits]).decode()
+
+    return embed_search
+
+
+def as_text(value: object) -> str:
+    """Return an SQL value as text; a BLOB is refused, as it may be an embedding in the wrong place."""
+    if isinstance(value, bytes):
+        raise BadVector("a text was expected; found a BLOB")
+    return str(value)
+
+
+def as_count(value: object) -> int:
+    """Return k: a whole number from 0 on, which may come as text, as form fields do."""
+    try:
+        number = int(str(value)) if isinstance(value, (int, str)) else int(cast("float", value))
+    except (ValueError, OverflowError, TypeError):
+        number = -1
+    if number < 0:
+        raise EmbeddingsError(f"the number of results is a whole number from 0 on; found {str(value)[:40]!r}")
+    return number
+
+
+def as_ids(value: object) -> list[str]:
+    """Return the ids of a JSON array."""
+    try:
+        ids = orjson.loads(value)  # type: ignore[arg-type]
+    except (orjson.JSONDecodeError, TypeError):
+        ids = None
+    if not isinstance(ids, list):
+        raise EmbeddingsError('the ids to search among are a JSON array such as ["a", "b"]; found something else')
+    return [str(item) for item in ids]
+
+
+FUNCTIONS: tuple[SQLFunction, ...] = (
+    SQLFunction(
+        "embed_text",
+        ("text", "model, text", "model, text, purpose"),
+        "vector BLOB",
+        "The embedding of a text, by the default model or the one named; purpose is document (default) or query. "
+        "NULL for an empty text.",
+        make_text,
+        (
+            ("embed_dimensions(embed_text('static', 'hello world'))", 256),
+            ("embed_text('static', '')", None),
+        ),
+        aliases=("llm_embed",),
+    ),
+    SQLFunction(
+        "embed_query",
+        ("collection, text",),
+        "vector BLOB",
+        "The embedding of a query by that collection's own model, purpose and prefix: what hand-written SQL should use.",
+        make_query,
+    ),
+    SQLFunction(
+        "embed_image",
+        ("model, blob",),
+        "vector BLOB",
+        "The embedding of an image file, by a model that takes images.",
+        make_image,
+    ),
+    SQLFunction(
+        "embed_encode",
+        ("json",),
+        "vector BLOB",
+        "A BLOB of little-endian float32 from a JSON array of numbers.",
+        strict(vectors.from_json),
+        (("hex(embed_encode('[1, 0.5]'))", "0000803F0000003F"),),
+    ),
+    SQLFunction(
+        "embed_decode",
+        ("blob",),
+        "JSON array",
+        "The numbers of an embedding, in the shortest digits that give the same float32.",
+        strict(vectors.to_json),
+        (("embed_decode(embed_encode('[0.1, -2]'))", "[0.1,-2.0]"),),
+        aliases=("llm_embed_decode",),
+    ),
+    SQLFunction(
+        "embed_valid",
+        ("blob",),
+        "1 or 0",
+        "Whether a value is an embedding: a BLOB of 4 bytes a dimension without NaN or infinity.",
+        strict(lambda value: int(vectors.valid(value))),
+        (("embed_valid(x'0000803F')", 1), ("embed_valid(x'00')", 0), ("embed_valid('text')", 0)),
+    ),
+    SQLFunction(
+        "embed_dimensions",
+        ("blob",),
+        "integer",
+        "How many dimensions an embedding has.",
+        strict(lambda value: vectors.decode(value).size),
+        (("embed_dimensions(embed_encode('[3, 4]'))", 2),),
+    ),
+    SQLFunction(
+        "embed_cosine",
+        ("a, b",),
+        "float in [-1, 1]",
+        "Cosine similarity of two embeddings of equal dimensions; higher is closer.",
+        lambda _: scan.make_cosine(),
+        (
+            ("embed_cosine(embed_encode('[1, 0]'), embed_encode('[2, 0]'))", 1.0),
+            ("embed_cosine(embed_encode('[1, 0]'), embed_encode('[0, 1]'))", 0.0),
+            ("embed_cosine(NULL, embed_encode('[1, 0]'))", None),
+        ),
+        aliases=("llm_embed_cosine",),
+    ),
+    SQLFunction(
+        "embed_dot",
+        ("a, b",),
+        "float",
+        "Dot product.",
+        strict(dot),
+        (("embed_dot(embed_encode('[1, 2]'), embed_encode('[3, 4]'))", 11.0),),
+    ),
+    SQLFunction(
+        "embed_l2",
+        ("a, b",),
+        "float",
+        "Euclidean distance: 0 for equal embeddings, lower is closer.",
+        strict(l2),
+        (("embed_l2(embed_encode('[0, 0]'), embed_encode('[3, 4]'))", 5.0),),
+    ),
+    SQLFunction(
+        "embed_add",
+        ("a, b",),
+        "vector BLOB",
+        "Sum: `germany + paris - france` is embed_subtract(embed_add(germany, paris), france).",
+        strict(add),
+        (("embed_decode(embed_add(embed_encode('[1, 2]'), embed_encode('[3, 4]')))", "[4.0,6.0]"),),
+    ),
+    SQLFunction(
+        "embed_subtract",
+        ("a, b",),
+        "vector BLOB",
+        "Difference.",
+        strict(subtract),
+        (("embed_decode(embed_subtract(embed_encode('[3, 4]'), embed_encode('[1, 1]')))", "[2.0,3.0]"),),
+    ),
+    SQLFunction(
+        "embed_scale",
+        ("a, x",),
+        "vector BLOB",
+        "An embedding times a number.",
+        strict(scale),
+        (("embed_decode(embed_scale(embed_encode('[1, 2]'), 0.5))", "[0.5,1.0]"),),
+    ),
+    SQLFunction(
+        "embed_normalize",
+        ("a",),
+        "vector BLOB",
+        "The embedding scaled to length 1.",
+        strict(vectors.normalize),
+        (("embed_decode(embed_normalize(embed_encode('[3, 4]')))", "[0.6,0.8]"),),
+    ),
+    SQLFunction(
+        "embed_average",
+        ("blob",),
+        "vector BLOB",
+        'Aggregate: the plain mean of embeddings ("average location"), not normalised; NULL over no rows.',
+        lambda _: Average,
+        (
+            ("(select embed_decode(embed_average(embed_encode(value))) from json_each('[[1,2],[3,4]]'))", "[2.0,3.0]"),
+            ("(select embed_average(1) from (select 1 where 0))", None),
+        ),
+        aliases=("llm_embed_average",),
+        aggregate=True,
+    ),
+    SQLFunction(
+        "embed_spectrum",
+        ("v, low, high",),
+        "float in [0, 1]",
+        "Where v lies between two average locations, 0 at low and 1 at high: "
+        "clamp((v - low)·(high - low) / abs(high - low)^2, 0, 1) on unit vectors.",
+        strict(spectrum),
+        (("embed_spectrum(embed_encode('[1, 1]'), embed_encode('[1, 0]'), embed_encode('[0, 1]'))", 0.5),),
+    ),
+    SQLFunction(
+        "embed_search",
+        ("collection, query", "collection, query, k", "collection, query, k, ids"),
+        'JSON array of {"id", "score"}',
+        "The k items (10 unless told) of a collection nearest to a text or a vector, best first, for json_each; ids, a "
+        "JSON array, narrows before the k are chosen.",
+        make_search,
+    ),
+)

@@ -1,0 +1,48 @@
+"""Every bound of the package, each with its reason. Documentation quotes this module."""
+
+from __future__ import annotations
+
+MAX_DIMENSIONS = 65_536
+"""A vector longer than this is no embedding (the largest in use have 4,096 to 12,288) but an attempt to fill memory."""
+
+MAX_K = 1_000
+"""Most results of one search: Datasette's own `max_returned_rows`."""
+
+DEFAULT_K = 10
+"""Results of a search that names no number."""
+
+MAX_SIMILARITIES = 1_000
+"""Most stored neighbours of one item; the table holds items times this many rows."""
+
+MAX_QUERY_CHARACTERS = 8_000
+"""Longest text that SQL may embed: some 2,000 tokens, more than any search box needs."""
+
+MAX_TEXT_CHARACTERS = 2_000_000
+"""Longest text of a row that is read whole; what follows is beyond every model's reach and is cut before tokenising."""
+
+MAX_FILE_BYTES = 50_000_000
+"""Largest single file that `--files` reads."""
+
+QUERY_CACHE_ENTRIES = 1_024
+"""Query vectors kept in memory: at 1,536 dimensions 6 MB."""
+
+SEARCH_CHUNK_ROWS = 8_192
+"""Rows scored at a time by an exact search: 12 MB at 384 dimensions."""
+
+BUSY_SECONDS = 5.0
+"""How long to wait for another writer's lock before saying so."""
+
+CLAIM_SECONDS = 600
+"""A build that has not committed anything for this long counts as dead, and its claim may be taken over."""
+
+WINDOW_ITEMS = 2_048
+"""Texts handed to a model at once, so that it can sort them by length."""
+
+WINDOW_CHARACTERS = 8_000_000
+"""Characters handed to a model at once: bounds memory where texts are long."""
+
+PREFETCH_SECONDS = 20.0
+"""Longest wait of a visitor for the vector of a query, outside the SQL threads."""
+
+TILE_ROWS = 512
+"""Side of one tile of the all-pairs product; 512 x 512 float32 stays in a core's level-2 cache."""

@@ -1,0 +1,100 @@
+"""`embed_cosine` for a scan of a whole table: the arithmetic of `vectors.cosine` at the price of one C call a row.
+
+Both versions answer the ordinary case fast and hand everything else (NULL, text, other dimensions, NaN, zero vectors) to
+`vectors.cosine`, which explains what is wrong.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from datasette_embeddings import vectors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Cosine = Callable[[Any, Any], float | None]
+
+SAFE_SQUARES = (1e-20, 1e20)
+"""Squared norms between these neither over- nor underflow in a float32 sum; others take the float64 path."""
+
+PROBES = 32
+"""Random pairs on which a C kernel must agree with numpy before it is trusted."""
+
+
+def make_cosine() -> Cosine:
+    """Return a cosine function for one connection: the C kernel where installed and right, else numpy."""
+    return kernel_cosine() or numpy_cosine()
+
+
+def careful_cosine(a: object, b: object) -> float | None:
+    """Return the cosine of any two SQL values: NULL for NULL, BadVector for what is no embedding."""
+    if a is None or b is None:
+        return None
+    return vectors.cosine(a, b)
+
+
+def kernel_cosine() -> Cosine | None:
+    """Return a cosine function by numkong (extra `fast`), or None where it is absent or disagrees with numpy.
+
+    numkong reads float32 straight from the bytes and sums in float64. Its exact 0 and 1 stand also for zero vectors, and
+    its NaN for NaN, and it overlooks a cut last component, so those are looked at again.
+    """
+    try:
+        from numkong import angular
+    except ImportError:
+        return None
+
+    def cosine(a: Any, b: Any) -> float | None:  # noqa: ANN401
+        try:
+            distance = angular(a, b, "float32")
+        except (TypeError, ValueError):
+            return careful_cosine(a, b)
+        if (0.0 < distance < 1.0 or 1.0 < distance < 2.0) and not len(a) & 3:
+            return 1.0 - distance  # type: ignore[no-any-return]
+        return careful_cosine(a, b)
+
+    return cosine if _agrees(cosine) else None
+
+
+def numpy_cosine() -> Cosine:
+    """Return a cosine function by numpy that remembers the argument that stays the same from row to row."""
+    last: Any = None
+    last_dot: Any = None
+    last_square = 0.0
+    low, high = SAFE_SQUARES
+
+    def cosine(a: Any, b: Any) -> float | None:  # noqa: ANN401
+        nonlocal last, last_dot, last_square
+        if b == last:
+            other = a
+        elif a == last:
+            other = b
+        else:
+            if type(b) is not bytes or len(b) % 4:
+                return careful_cosine(a, b)
+            vector = np.frombuffer(b, vectors.FLOAT32)
+            last, last_dot, last_square, other = b, vector.dot, float(vector.dot(vector)), a
+        try:
+            row = np.frombuffer(other, vectors.FLOAT32)
+            square = float(row.dot(row)) * last_square
+            if low < square < high:
+                return max(-1.0, min(1.0, float(last_dot(row)) / sqrt(square)))
+        except (TypeError, ValueError):
+            return careful_cosine(a, b)
+        return careful_cosine(a, b)
+
+    return cosine
+
+
+def _agrees(cosine: Cosine) -> bool:
+    """Tell whether a kernel gives numpy's answers on this processor, for lengths around its register sizes."""
+    random = np.random.default_rng(0)
+    for size in range(1, PROBES + 1):
+        a, b = (random.standard_normal(size * 13, np.float32).tobytes() for _ in range(2))
+        if abs((cosine(a, b) or 9.0) - vectors.cosine(a, b)) > 1e-6:
+            return False
+    return True
