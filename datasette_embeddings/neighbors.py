@@ -1,0 +1,271 @@
+"""The k nearest items of every item: exact, in tiles of one symmetric matrix product, on every core.
+
+A fast pass (a float32 matrix product) only chooses candidates, within its proven error of the k-th score; every score that
+is kept comes from `vectors.score_rows`. So a pair's score depends on that pair alone, and an incremental update gives the
+same table, bit for bit, as one from scratch.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from datasette_embeddings.limits import TILE_ROWS
+from datasette_embeddings.vectors import score_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    Matrix = NDArray[np.float32]
+    Progress = Callable[[int, int], None]
+
+SAMPLE_ROWS = 2_048
+"""Columns that give every row a first lower bound of its k-th score; 1 percent of the work at 200,000 rows."""
+
+POOL_PER_ROW = 64
+"""Candidates a row may collect on average before its block is cut back to the k best; 12 bytes each."""
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """The nearest items of some rows, flat and sorted by row, then score descending, then position.
+
+    *rows* (m,) int64 and *others* (m,) int64 are positions in the matrix, *scores* (m,) float64.
+    """
+
+    rows: NDArray[np.int64]
+    others: NDArray[np.int64]
+    scores: NDArray[np.float64]
+
+
+def score_error(dimensions: int) -> float:
+    """Return how far a float32 matrix product of unit rows and the rounded score of the pair can lie apart.
+
+    Each of the two sums differs from the true one by at most d * 2^-24 (Higham, Accuracy and Stability of Numerical
+    Algorithms, 2nd ed., eq. 3.5, for any order of summation); the rest covers norms and the rounding to 6 decimals.
+    """
+    return 2.2 * dimensions * 2.0**-24 + 1e-6
+
+
+def all_neighbors(matrix: Matrix, k: int, progress: Progress | None = None) -> Neighbors:
+    """Return the k nearest rows of every row of unit rows (n, d), itself excluded; ties go to the lower position.
+
+    Equal rows are computed once, so that a table of one text repeated costs no more than one of distinct texts.
+    """
+    first, group = _distinct(matrix)
+    if len(first) == len(matrix):
+        return _all_distinct(matrix, k, progress)
+    return _for_members(_all_distinct(matrix[first], k, progress), matrix, first, group, k)
+
+
+def _all_distinct(matrix: Matrix, k: int, progress: Progress | None) -> Neighbors:
+    blocks = _blocks(len(matrix))
+    engine = _Engine(matrix, k, np.arange(len(matrix)))
+    pairs = [(i, j) for i in range(len(blocks)) for j in range(i, len(blocks))]
+
+    def tile(pair: tuple[int, int]) -> None:
+        left, right = blocks[pair[0]], blocks[pair[1]]
+        product = matrix[left] @ matrix[right].T
+        engine.offer(product, left.start, right.start)
+        if left != right:
+            engine.offer(product.T, right.start, left.start)
+
+    engine.run(tile, pairs, progress)
+    return engine.result()
+
+
+def _distinct(matrix: Matrix) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the positions (g,) of the first of each set of equal rows, ascending, and the set (n,) of each row."""
+    numbers: dict[bytes, int] = {}
+    group = np.fromiter((numbers.setdefault(row.tobytes(), len(numbers)) for row in matrix), np.int64, len(matrix))
+    first = np.zeros(len(numbers), np.int64)
+    first[group[::-1]] = np.arange(len(matrix))[::-1]
+    return first, group
+
+
+def _for_members(
+    distinct: Neighbors, matrix: Matrix, first: NDArray[np.int64], group: NDArray[np.int64], k: int
+) -> Neighbors:
+    """Return the neighbours of every row from those between sets of equal rows.
+
+    A set outside the k nearest is beaten by the first row of each of those k, so nothing is missed; of each set, its
+    first k + 1 rows can matter.
+    """
+    order = np.argsort(group, kind="stable")
+    starts = np.searchsorted(group[order], np.arange(len(first)))
+    sizes = np.minimum(np.bincount(group, minlength=len(first)), k + 1)
+    sets = np.arange(len(first))
+    rows = np.concatenate([distinct.rows, sets])
+    others = np.concatenate([distinct.others, sets])
+    scores = np.concatenate([distinct.scores, score_rows(matrix[first], matrix[first])])
+    rows, scores = np.repeat(rows, sizes[others]), np.repeat(scores, sizes[others])
+    members = order[np.concatenate([np.arange(starts[o], starts[o] + sizes[o]) for o in others])]
+    best = np.lexsort((members, -scores, rows))
+    rows, members, scores = rows[best], members[best], scores[best]
+    kept = _rank(rows) <= k
+    rows, members, scores = rows[kept], members[kept], scores[kept]
+    begin, length = np.searchsorted(rows, sets), np.bincount(rows, minlength=len(first))
+    items = np.repeat(np.arange(len(group)), length[group])
+    source = np.concatenate([np.arange(begin[g], begin[g] + length[g]) for g in group])
+    others, scores = members[source], scores[source]
+    real = others != items
+    items, others, scores = items[real], others[real], scores[real]
+    kept = _rank(items) < k
+    return Neighbors(items[kept], others[kept], scores[kept])
+
+
+def neighbors_of(matrix: Matrix, rows: NDArray[np.int64], k: int, progress: Progress | None = None) -> Neighbors:
+    """Return the k nearest rows of the rows at the given sorted positions only."""
+    engine = _Engine(matrix, k, rows)
+    chosen = matrix[rows]
+    pairs = [(left, right) for left in _blocks(len(rows)) for right in _blocks(len(matrix))]
+
+    def tile(pair: tuple[slice, slice]) -> None:
+        left, right = pair
+        engine.offer(chosen[left] @ matrix[right].T, left.start, right.start)
+
+    engine.run(tile, pairs, progress)
+    return engine.result()
+
+
+def challengers(matrix: Matrix, changed: NDArray[np.int64], floor: NDArray[np.float64]) -> Neighbors:
+    """Return every pair (row, changed row) whose score reaches the row's *floor* (n,), itself excluded."""
+    error = score_error(matrix.shape[1])
+    found: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+    for block in _blocks(len(matrix)):
+        for part in _blocks(len(changed), 8 * TILE_ROWS):
+            product = matrix[block] @ matrix[changed[part]].T
+            row, column = np.nonzero(product >= (floor[block] - error)[:, None].astype(np.float32))
+            found.append((row + block.start, changed[part][column]))
+    rows = np.concatenate([row for row, _ in found]) if found else np.zeros(0, np.int64)
+    others = np.concatenate([other for _, other in found]) if found else np.zeros(0, np.int64)
+    rows, others = rows[rows != others], others[rows != others]
+    scores = np.concatenate([score_rows(matrix[rows[p]], matrix[others[p]]) for p in _blocks(len(rows))] or [np.zeros(0)])
+    reached = scores >= floor[rows]
+    return Neighbors(rows[reached], others[reached], scores[reached])
+
+
+def _blocks(count: int, size: int = TILE_ROWS) -> list[slice]:
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+@dataclass
+class _Pool:
+    """Candidates of one block of rows."""
+
+    rows: list[NDArray[np.int64]] = field(default_factory=list)
+    others: list[NDArray[np.int64]] = field(default_factory=list)
+    size: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class _Engine:
+    """Collects candidates for the rows at *targets* and cuts them back to the k best of each."""
+
+    def __init__(self, matrix: Matrix, k: int, targets: NDArray[np.int64]) -> None:
+        self.matrix = matrix
+        self.k = min(k, max(len(matrix) - 1, 0))
+        self.targets = targets
+        self.error = score_error(matrix.shape[1])
+        self.floor = self._first_floor()
+        self.pools = [_Pool() for _ in _blocks(len(targets))]
+
+    def _first_floor(self) -> NDArray[np.float32]:
+        """Return a lower bound (m,) of each target's k-th score from a sample of the rows, or -inf where too few."""
+        floor = np.full(len(self.targets), -np.inf, np.float32)
+        count = len(self.matrix)
+        if count <= SAMPLE_ROWS or self.k == 0:
+            return floor
+        sample = np.random.default_rng(0).choice(count, SAMPLE_ROWS, replace=False)
+        columns = self.matrix[sample].T
+        for block in _blocks(len(self.targets), 4 * TILE_ROWS):
+            product = self.matrix[self.targets[block]] @ columns
+            product[self.targets[block][:, None] == sample[None, :]] = -np.inf
+            floor[block] = np.partition(product, SAMPLE_ROWS - self.k, axis=1)[:, SAMPLE_ROWS - self.k]
+        return floor - np.float32(2 * self.error)
+
+    def run(self, tile: Callable, work: Sequence, progress: Progress | None) -> None:  # type: ignore[type-arg]
+        """Do all tiles on as many threads as there are cores, each with a single-threaded BLAS."""
+        if self.k == 0:
+            return
+        threads = os.cpu_count() or 1
+        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+            for done, _ in enumerate(pool.map(tile, work), 1):
+                if progress:
+                    progress(done, len(work))
+            list(pool.map(self._cut, range(len(self.pools))))
+
+    def offer(self, product: NDArray[np.float32], first_row: int, first_other: int) -> None:
+        """Take from a tile what may be among the k best of its rows."""
+        rows = slice(first_row, first_row + product.shape[0])
+        row, other = np.nonzero(product >= self.floor[rows, None])
+        if not len(row):
+            return
+        number = first_row // TILE_ROWS
+        pool = self.pools[number]
+        with pool.lock:
+            pool.rows.append(row + first_row)
+            pool.others.append(other + first_other)
+            pool.size += len(row)
+            if pool.size > POOL_PER_ROW * TILE_ROWS + self.k * TILE_ROWS:
+                self._cut(number)
+
+    def _cut(self, number: int) -> None:
+        """Keep the k best of each row in a block, by their real scores, and raise the floor to the k-th."""
+        pool = self.pools[number]
+        if not pool.rows:
+            return
+        rows, others, scores = self._best(np.concatenate(pool.rows), np.concatenate(pool.others))
+        pool.rows, pool.others, pool.size = [rows], [others], len(rows)
+        last = np.flatnonzero(np.diff(rows, append=-1))
+        full = last[_rank(rows)[last] == self.k - 1]
+        self.floor[rows[full]] = (scores[full] - self.error).astype(np.float32)
+
+    def _best(
+        self, rows: NDArray[np.int64], others: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Return the k best of each row, sorted by row, score descending and position."""
+        real = self.targets[rows] != others
+        rows, others = rows[real], others[real]
+        scores = np.empty(len(rows))
+        for part in _blocks(len(rows), 16 * TILE_ROWS):
+            scores[part] = score_rows(self.matrix[self.targets[rows[part]]], self.matrix[others[part]])
+        order = np.lexsort((others, -scores, rows))
+        rows, others, scores = rows[order], others[order], scores[order]
+        keep = _rank(rows) < self.k
+        return rows[keep], others[keep], scores[keep]
+
+    def result(self) -> Neighbors:
+        """Return the k best of every target."""
+        found = [
+            self._best(np.concatenate(pool.rows), np.concatenate(pool.others)) for pool in self.pools if pool.rows
+        ]
+        if not found:
+            return Neighbors(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+        rows, others, scores = (np.concatenate(column) for column in zip(*found, strict=True))
+        return Neighbors(self.targets[rows], others, scores)
+
+
+def _rank(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the place of each entry within its run of equal values.
+
+    >>> _rank(np.array([4, 4, 4, 7, 7]))
+    array([0, 1, 2, 0, 1])
+    """
+    starts = np.flatnonzero(np.diff(rows, prepend=-1))
+    lengths = np.diff(np.append(starts, len(rows)))
+    return np.arange(len(rows)) - np.repeat(starts, lengths)
+
+
+def positions_of(ids: Sequence[str], wanted: Iterable[str]) -> NDArray[np.int64]:
+    """Return the sorted positions in *ids* of those of *wanted* that are there."""
+    place = {item: position for position, item in enumerate(ids)}
+    return np.array(sorted(place[item] for item in wanted if item in place), dtype=np.int64)
