@@ -1,1 +1,1 @@
-"""The demonstration: three real tables in `demo.db`, made anew from what Python and PyPI carry. See demo/README.md."""
+"""The demonstration: three real tables in `demo.db`, made from what Python and PyPI carry (README.md)."""

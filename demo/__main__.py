@@ -1,4 +1,7 @@
-"""`python -m demo`: makes or updates the tables of the demonstration in `demo.db`; `python -m demo try` shows what to try."""
+"""`python -m demo` makes the tables of the demonstration in `demo.db` or brings them up to date.
+
+`python -m demo try` runs what a newcomer may want to try on the finished file, and shows what comes back.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     if arguments == ["try"]:
         from demo.examples import show
 
-        return show(DATABASE)
+        return show()
     if arguments:
         print("usage: python -m demo [try]", file=sys.stderr)
         return 2
@@ -34,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def make_tables(database: Path) -> None:
-    """Bring the source tables up to date, each in one transaction; other tables, such as embeddings, are left alone."""
+    """Bring the source tables up to date, each in one transaction; embeddings and all else are left alone."""
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
         for name, module in (("functions", functions), ("articles", articles), ("sentences", sentences)):
             rows = list(module.rows())

