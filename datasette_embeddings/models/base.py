@@ -134,9 +134,10 @@ def checked(model: EmbeddingModel, embedded: Embedded, expected: int) -> Embedde
     vectors = np.ascontiguousarray(embedded.vectors, dtype=np.float32)
     if vectors.ndim != 2 or vectors.shape[0] != expected:
         raise ModelError(f"{model.name} gave an array of shape {vectors.shape} for {expected} items; nothing of it was stored")
-    if model.dimensions is None:
+    none = len(embedded.failures) == expected  # then the number of columns means nothing
+    if model.dimensions is None and not none:
         model.dimensions = vectors.shape[1]
-    if vectors.shape[1] != model.dimensions:
+    if vectors.shape[1] != model.dimensions and not none:
         raise ModelError(f"{model.name} gave {vectors.shape[1]} dimensions where {model.dimensions} were expected")
     norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
     failures = dict(embedded.failures)
