@@ -7,7 +7,7 @@
         assert server.calls == 4 and server.texts == [...]
 
 Vectors depend on the text alone: the normalised sum of one random direction for each word, so texts that
-share words are near each other. A *fault* is a function that answers one request in some wrong way; many are below.
+share words are near each other. A *fault* answers a request in some wrong way; many are below.
 """
 
 from __future__ import annotations

@@ -307,8 +307,9 @@ def test_retries_end_and_say_what_happened(server, naps):
     assert server.calls == len(naps) + 1 == 6
     host = server.url.split("/")[2]
     assert str(caught.value) == (
-        f"openai/test-model: {host}: HTTP 429, request id req_0123456789abcdef, after 6 tries: the rate limit or "
-        "the quota is used up: try again later, or lower batch_items. Nothing of this batch was kept"
+        f"openai/test-model: {host}: HTTP 429, request id req_0123456789abcdef, "
+        "after 6 tries: the rate limit or the quota is used up: try again later, or lower batch_items. "
+        "Nothing of this batch was kept"
     )
 
 

@@ -1,0 +1,1 @@
+"""What this package adds to other tools, each found by that tool through an entry point."""
