@@ -107,6 +107,15 @@ def spectrum(v: object, low: object, high: object) -> float:
     return float(np.clip(np.dot(x - a, axis) / length, 0.0, 1.0))
 
 
+def key_part(item: object, number: object) -> str | None:
+    """Return one part of a compound item id, None where it has no such part."""
+    from datasette.utils import tilde_decode
+
+    parts = str(item).split(",")
+    place = as_count(number)
+    return tilde_decode(parts[place]) if place < len(parts) else None
+
+
 class Average:
     """Aggregate: the plain mean of embeddings, summed in float64; NULL over no rows, NULLs left out."""
 
@@ -366,6 +375,14 @@ FUNCTIONS: tuple[SQLFunction, ...] = (
         "clamp((v - low)·(high - low) / abs(high - low)^2, 0, 1) on unit vectors.",
         strict(spectrum),
         (("embed_spectrum(embed_encode('[1, 1]'), embed_encode('[1, 0]'), embed_encode('[0, 1]'))", 0.5),),
+    ),
+    SQLFunction(
+        "embed_key",
+        ("id, n",),
+        "text",
+        "Part n (from 0) of the item id of a row with a compound key, for joins.",
+        strict(key_part),
+        (("embed_key('a~2Cb,7', 0)", "a,b"), ("embed_key('a~2Cb,7', 1)", "7")),
     ),
     SQLFunction(
         "embed_search",

@@ -1,0 +1,40 @@
+"""The command group `datasette embeddings`, thin over the modules that do the work.
+
+Only click is imported here; each command imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import click
+
+from datasette_embeddings.cli.importing import import_
+from datasette_embeddings.cli.looking import collections, embed_text, models, search, similar, status
+from datasette_embeddings.cli.making import add, build, delete, embed, similarities
+
+
+@click.group()
+def embeddings() -> None:
+    """Embed rows, files and pipes; keep them up to date; search them by meaning.
+
+    \b
+    Start with a table of your own:    datasette embeddings add news.db articles
+    A whole site, from its metadata:   datasette embeddings build .
+    Then:                              datasette embeddings search news.db articles "word or question"
+    """
+
+
+for command in (
+    add,
+    build,
+    embed,
+    embed_text,
+    similarities,
+    search,
+    similar,
+    collections,
+    status,
+    models,
+    delete,
+    import_,
+):
+    embeddings.add_command(command)

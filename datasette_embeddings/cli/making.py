@@ -1,0 +1,362 @@
+"""Commands that write: add, build, embed, similarities, delete."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from datasette_embeddings.cli.looking import DATABASE, config_option, load_config
+from datasette_embeddings.cli.output import Console, says_errors
+
+if TYPE_CHECKING:
+    from datasette_embeddings.build import Spec
+    from datasette_embeddings.config import Config
+    from datasette_embeddings.sources import Source
+
+dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would be done and what it would cost; change nothing.")
+yes_option = click.option("--yes", is_flag=True, help="Agree to sending texts to a remote model.")
+max_cost_option = click.option("--max-cost", type=click.FloatRange(min=0), help="Stop before spending more US dollars than this.")
+prefix_option = click.option("--table-prefix", default="", help="Put this before the names of all tables that are made.")
+
+
+@click.command()
+@click.argument("database", type=DATABASE)
+@click.argument("table")
+@click.option("--column", "columns", multiple=True, help="Column to embed; several are joined. Default: the table's text columns.")
+@click.option("-m", "--model", help="Model name, see `models`. Default: the configuration's, else static.")
+@click.option("-n", "--similarities", type=click.IntRange(0, 1000), default=10, show_default=True, help="Related rows kept for each row.")
+@click.option("--name", help="Name of the collection. Default: the table's.")
+@dry_run_option
+@yes_option
+@max_cost_option
+@prefix_option
+@says_errors
+def add(
+    database: Path,
+    table: str,
+    columns: tuple[str, ...],
+    model: str | None,
+    similarities: int,
+    name: str | None,
+    dry_run: bool,
+    yes: bool,
+    max_cost: float | None,
+    table_prefix: str,
+) -> None:
+    """Embed TABLE of DATABASE with everything chosen for you, and print the configuration to keep."""
+    from dataclasses import replace
+
+    from datasette_embeddings import build as building
+    from datasette_embeddings.database import connect
+    from datasette_embeddings.propose import propose
+
+    config = load_config(None, database)
+    if table_prefix:
+        config = replace(config, table_prefix=table_prefix)
+    with closing(connect(database)) as conn:
+        proposed = propose(conn, table, columns)
+    proposed = replace(proposed, name=name or proposed.name, model=model, similarities=similarities)
+    click.echo(f"Embedding {', '.join(proposed.columns)} of {proposed.table} with {config.model_of(proposed)}.")
+    spec = replace(building.spec_of(proposed, config), owner="add")
+    options = building.Options(dry_run=dry_run, max_cost=max_cost)
+    building.build(database, [spec], config, building.Options(dry_run=True), Console(yes=yes))
+    if dry_run or not building.build(database, [spec], config, options, Console(yes=yes)):
+        return
+    click.echo(f"\nTo keep it in a configuration (metadata.yml), where `datasette embeddings build` finds it:\n\n{_yaml(proposed, config, database)}")
+    click.echo(
+        f"Now: datasette {database}\n"
+        f"     datasette embeddings search {database} {proposed.name} \"...\""
+    )
+
+
+def _yaml(proposed: Any, config: Config, database: Path) -> str:  # noqa: ANN401
+    import yaml
+
+    block = {
+        "database": database.stem,
+        "table": proposed.table,
+        "columns": list(proposed.columns),
+        "model": config.model_of(proposed),
+        "similarities": proposed.similarities,
+    }
+    return str(
+        yaml.safe_dump({"plugins": {"datasette-embeddings": {"collections": {proposed.name: block}}}}, sort_keys=False)
+    )
+
+
+@click.command()
+@click.argument("paths", nargs=-1, type=DATABASE, metavar="[PATH]...")
+@config_option
+@click.option("--only", multiple=True, metavar="NAME", help="Build this collection only; may be repeated.")
+@click.option("--rebuild", is_flag=True, help="Embed every row anew, beside what is there, then swap.")
+@click.option("--reuse", type=DATABASE, metavar="OLD.db", help="Copy vectors of the same model and text from an earlier file.")
+@dry_run_option
+@yes_option
+@max_cost_option
+@click.option("--keep-wal", is_flag=True, help="Leave a write-ahead log in use; by default the file ends as one file.")
+@says_errors
+def build(
+    paths: tuple[Path, ...],
+    config_path: Path | None,
+    only: tuple[str, ...],
+    rebuild: bool,
+    reuse: Path | None,
+    dry_run: bool,
+    yes: bool,
+    max_cost: float | None,
+    keep_wal: bool,
+) -> None:
+    """Bring every collection up to date with its rows: embed what is new, remove what is gone, then similarities.
+
+    PATH is a database or a directory, which means its databases and its metadata.yml; the current one by default.
+    """
+    from datasette_embeddings import build as building
+
+    options = building.Options(dry_run, rebuild, reuse, max_cost, keep_wal)
+    work = False
+    for database, specs, config in _builds(paths or (Path(),), config_path, only):
+        work = building.build(database, specs, config, options, Console(yes=yes)) or work
+    if not work:
+        click.echo("Nothing changed.")
+
+
+def _builds(paths: tuple[Path, ...], config_path: Path | None, only: tuple[str, ...]) -> list[tuple[Path, list[Spec], Config]]:
+    """Return (database, what to build in it, configuration), checking first that every name is known."""
+    from datasette_embeddings.config import databases_in
+    from datasette_embeddings.errors import ConfigError, nearest
+
+    found: list[tuple[Path, list[Spec], Config]] = []
+    known: set[str] = set()
+    for path in paths:
+        config = load_config(config_path, path)
+        databases = databases_in(path) if path.is_dir() else [path]
+        _check_databases(config, databases, path)
+        for database in databases:
+            specs = _specs(database, config)
+            known |= {spec.name for spec in specs}
+            chosen = [spec for spec in specs if not only or spec.name in only]
+            if chosen:
+                found.append((database, chosen, config))
+    for name in only:
+        if name not in known:
+            raise ConfigError(f"there is no collection {name!r} to build; {nearest(name, known)}")
+    if not found:
+        raise ConfigError(
+            f"nothing to build in {', '.join(str(path) for path in paths)}: no collection is configured in metadata.yml "
+            "and none was made by `datasette embeddings add DB TABLE`, which is the way to start"
+        )
+    return found
+
+
+def _check_databases(config: Config, databases: list[Path], path: Path) -> None:
+    """Raise ConfigError for a collection whose database is not in the directory being built."""
+    from datasette_embeddings.errors import ConfigError, nearest
+
+    stems = {database.stem for database in databases}
+    for collection in config.collections.values():
+        if path.is_dir() and collection.database and collection.database not in stems:
+            raise ConfigError(
+                f"{config.place}: collections.{collection.name}: there is no database {collection.database!r} in {path}; "
+                f"{nearest(collection.database, stems)}"
+            )
+        if not collection.database and len(databases) > 1:
+            raise ConfigError(
+                f"{config.place}: collections.{collection.name}: say which `database` it is in; there are {', '.join(sorted(stems))}"
+            )
+
+
+def _specs(database: Path, config: Config) -> list[Spec]:
+    from datasette_embeddings import build as building
+    from datasette_embeddings import catalog
+    from datasette_embeddings.database import connect, translated
+
+    configured = [building.spec_of(c, config) for c in config.for_database(database.stem)]
+    with closing(connect(database)) as conn, translated(database):
+        recorded = [building.recorded_spec(c) for c in catalog.collections(conn)]
+    names = {spec.name for spec in configured}
+    return configured + [spec for spec in recorded if spec and spec.name not in names]
+
+
+@click.command()
+@click.argument("database", type=DATABASE)
+@click.argument("collection")
+@click.argument("file", required=False, type=click.Path(allow_dash=True))
+@click.option("--sql", help="Rows by a query: first column the id, the others are embedded.")
+@click.option("--attach", nargs=2, multiple=True, metavar="ALIAS FILE", help="Attach a database for --sql.")
+@click.option("--table", help="Rows of this table.")
+@click.option("--column", "columns", multiple=True, help="Column of --table to embed; may be repeated.")
+@click.option("--files", nargs=2, multiple=True, metavar="DIR GLOB", help="Files below a folder; the id is the path.")
+@click.option("--encoding", "encodings", multiple=True, help="Encoding to try first; UTF-8 by default.")
+@click.option("--format", "form", type=click.Choice(["json", "csv", "tsv", "nl"]), help="Format of FILE; found out by default.")
+@click.option("--template", help="Jinja template over the columns: what is embedded.")
+@click.option("-m", "--model", help="Model name, see `models`. Default: the collection's, else static.")
+@click.option("--prefix", "id_prefix", default="", help="Put this before every id.")
+@click.option("--prepend", default="", help="Put this before every text, e.g. 'passage: '.")
+@click.option("--store/--no-store", default=None, help="Keep the text in the database. Default: yes, but not for --table.")
+@click.option("--metadata", is_flag=True, help="Keep the other columns as JSON.")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Texts sent to the model at once, at most.")
+@click.option("--delete-missing", is_flag=True, help="Remove items that this source does not have.")
+@click.option("-n", "--similarities", type=click.IntRange(0, 1000), help="Related items kept for each item. Default: 10, or as before.")
+@dry_run_option
+@yes_option
+@max_cost_option
+@prefix_option
+@config_option
+@says_errors
+def embed(database: Path, collection: str, **given: Any) -> None:  # noqa: ANN401
+    """Embed rows of a query, a table, files or a pipe into COLLECTION of DATABASE, which is made if need be.
+
+    \b
+    symbex '*' '*:*' --nl | datasette embeddings embed code.db functions -
+    datasette embeddings embed docs.db docs --files docs '**/*.md'
+    datasette embeddings embed til.db til --sql 'select path, title, body from til'
+    """
+    from dataclasses import replace
+
+    from datasette_embeddings import build as building
+
+    config = load_config(given["config_path"], database)
+    if given["table_prefix"]:
+        config = replace(config, table_prefix=given["table_prefix"])
+    if collection in config.collections and config.collections[collection].database in {None, database.stem}:
+        from datasette_embeddings.errors import ConfigError
+
+        raise ConfigError(
+            f"the collection {collection!r} is configured in {config.place}; change it there and run `datasette embeddings build`"
+        )
+    _make_database(database, given)
+    spec = _embed_spec(database, collection, config, given)
+    options = building.Options(dry_run=given["dry_run"], max_cost=given["max_cost"], batch_size=given["batch_size"])
+    if not building.build(database, [spec], config, options, Console(yes=given["yes"])) and not given["dry_run"]:
+        click.echo("Nothing changed.")
+
+
+def _make_database(database: Path, given: dict[str, Any]) -> None:
+    """Make an empty file for rows that come from elsewhere."""
+    from datasette_embeddings.database import connect
+    from datasette_embeddings.errors import StoreError
+
+    if database.exists():
+        return
+    if given["table"] or given["dry_run"] or (given["sql"] and not given["attach"]):
+        raise StoreError(f"there is no file {database}; check the path")
+    connect(database, readonly=False, create=True).close()
+
+
+def _embed_spec(database: Path, name: str, config: Config, given: dict[str, Any]) -> Spec:
+    from datasette_embeddings.build import Spec
+    from datasette_embeddings.catalog import QUERYABLE
+    from datasette_embeddings.config import Prefix
+    from datasette_embeddings.errors import ConfigError
+
+    if not QUERYABLE.match(name):
+        raise ConfigError(f"a collection's name is made of letters, digits and _; found {name!r}")
+    before = _existing(database, name)
+    store = given["store"] if given["store"] is not None else not given["table"]
+    k = given["similarities"] if given["similarities"] is not None else (before.similarities or 10 if before else 10)
+    return Spec(
+        name,
+        _source(given),
+        given["model"] or (before.model if before else config.default_model),
+        "embed",
+        Prefix(given["prepend"]),
+        given["template"] or " ".join(given["columns"]),
+        k,
+        store,
+        bool(given["table"] or given["delete_missing"]),
+    )
+
+
+def _existing(database: Path, name: str) -> Any:  # noqa: ANN401
+    from datasette_embeddings import catalog
+    from datasette_embeddings.database import connect
+
+    with closing(connect(database)) as conn:
+        return next((c for c in catalog.collections(conn) if c.name == name), None)
+
+
+def _source(given: dict[str, Any]) -> Source:
+    """Return the one source that the options name."""
+    from datasette_embeddings.sources import FileSource, QuerySource, RecordSource, TableSource, read_records
+
+    named = [option for option in ("sql", "table", "files", "file") if given[option]]
+    if len(named) != 1:
+        raise click.UsageError("Give one source of rows: FILE (or - for a pipe), --sql, --table or --files.")
+    common = {"prepend": given["prepend"], "template": given["template"]}
+    if given["sql"]:
+        return QuerySource(
+            given["sql"], attach=given["attach"], id_prefix=given["id_prefix"], metadata=given["metadata"], **common
+        )
+    if given["table"]:
+        if not given["columns"] and not given["template"]:
+            raise click.UsageError("Say what of the table is embedded: --column, may be repeated, or --template.")
+        return TableSource(given["table"], given["columns"], **common)
+    if given["files"]:
+        folders = tuple((Path(folder), glob) for folder, glob in given["files"])
+        return FileSource(folders, given["encodings"], id_prefix=given["id_prefix"], **common)
+    stream, label = _stream(given["file"])
+    records = read_records(stream, label, given["form"], next(iter(given["encodings"]), None))
+    return RecordSource(records, label, id_prefix=given["id_prefix"], metadata=given["metadata"], **common)
+
+
+def _stream(name: str) -> tuple[Any, str]:
+    from datasette_embeddings.errors import SourceError
+
+    if name == "-":
+        return sys.stdin.buffer, "standard input"
+    try:
+        return Path(name).open("rb"), Path(name).name
+    except OSError as error:
+        raise SourceError(f"{name} cannot be read: {error.strerror}") from error
+
+
+@click.command()
+@click.argument("database", type=DATABASE)
+@click.argument("collection")
+@click.option("-n", "--number", type=click.IntRange(0, 1000), default=10, show_default=True, help="Related items kept for each item; 0 removes them.")
+@says_errors
+def similarities(database: Path, collection: str, number: int) -> None:
+    """Compute the stored similarities of COLLECTION, also of one that `llm` made."""
+    from datasette_embeddings import build as building
+    from datasette_embeddings.errors import UnknownCollection
+    from datasette_embeddings.store import Store
+
+    with Store(database) as store:
+        found = store.find(collection)
+        if found is None:
+            raise UnknownCollection(f"there is no collection {collection!r} in {database}; see `datasette embeddings collections`")
+        with store.claim():
+            made = building.similarities_alone(store, found, number, Console())
+    click.echo(f"{collection}: {made:,} similarities")
+
+
+@click.command()
+@click.argument("database", type=DATABASE)
+@click.argument("collection", required=False)
+@click.option("--all", "everything", is_flag=True, help="Every collection and every table of ours.")
+@says_errors
+def delete(database: Path, collection: str | None, everything: bool) -> None:
+    """Remove COLLECTION and all that was derived from it, or, with --all, everything that this tool made."""
+    from datasette_embeddings.store import Store
+    from datasette_embeddings.errors import UnknownCollection, nearest
+    from datasette_embeddings import catalog
+
+    if bool(collection) == everything:
+        raise click.UsageError("Give a COLLECTION, or --all.")
+    with Store(database) as store:
+        names = [c.name for c in catalog.collections(store.conn, store.tables)]
+        if collection and collection not in names:
+            raise UnknownCollection(f"there is no collection {collection!r} in {database}; {nearest(collection, names)}")
+        with store.claim():
+            for found in catalog.collections(store.conn, store.tables):
+                if everything or found.name == collection:
+                    store.delete(found)
+                    click.echo(f"{found.name}: removed")
+        if everything:
+            store.drop_tables()
+        store.scrub()
+        store.settle()

@@ -1,0 +1,53 @@
+"""The differences between Datasette 0.65 and 1.0, in one place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from datasette_embeddings.config import PLUGIN
+
+if TYPE_CHECKING:
+    from datasette.app import Datasette
+
+
+def is_v1(datasette: Datasette) -> bool:
+    """Tell whether this is Datasette 1.0."""
+    return hasattr(datasette, "allowed")
+
+
+def raw_config(datasette: Datasette) -> object:
+    """Return the plugin's block with `{$env: ...}` unresolved, so that literal keys can be told from references."""
+    whole = datasette.config if is_v1(datasette) else datasette._metadata_local
+    return ((whole or {}).get("plugins") or {}).get(PLUGIN)
+
+
+def configured_queries(datasette: Datasette, database: str) -> dict[str, Any]:
+    """Return the queries that the site's own configuration gives a database (0.65)."""
+    databases = (datasette._metadata_local or {}).get("databases") or {}
+    return (databases.get(database) or {}).get("queries") or {}
+
+
+async def may_view_query(datasette: Datasette, actor: object, database: str, query: str) -> bool:
+    """Tell whether an actor may view a query."""
+    if is_v1(datasette):
+        from datasette.resources import QueryResource
+
+        return bool(
+            await datasette.allowed(action="view-query", resource=QueryResource(database, query), actor=actor)
+        )
+    permissions = [("view-query", (database, query)), ("view-database", database), "view-instance"]
+    visible, _ = await datasette.check_visibility(actor, permissions=permissions)
+    return bool(visible)
+
+
+async def actor_of(datasette: Datasette, scope: dict[str, Any]) -> object:
+    """Return who asks, as Datasette itself will find out a moment later."""
+    from datasette.plugins import pm
+    from datasette.utils import await_me_maybe
+    from datasette.utils.asgi import Request
+
+    for result in pm.hook.actor_from_request(datasette=datasette, request=Request(scope, None)):
+        actor = await await_me_maybe(result)
+        if actor:
+            return actor
+    return scope.get("actor")

@@ -1,0 +1,258 @@
+"""The configuration: the `datasette-embeddings` block of metadata.yml, or a file of its own, as checked dataclasses."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from datasette_embeddings.catalog import QUERYABLE
+from datasette_embeddings.errors import ConfigError, nearest
+from datasette_embeddings.limits import MAX_SIMILARITIES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+PLUGIN = "datasette-embeddings"
+METADATA_FILES = ("metadata.yml", "metadata.yaml", "metadata.json")
+DATASETTE_FILES = ("datasette.yml", "datasette.yaml", "datasette.json")
+DATABASE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
+SECRET_WORDS = ("api_key", "apikey", "key", "token", "secret", "password", "authorization", "credentials")
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """Texts put before what is embedded, for models that were trained with them (E5: `passage: ` and `query: `)."""
+
+    document: str = ""
+    query: str = ""
+
+
+@dataclass(frozen=True)
+class CollectionConfig:
+    """One collection as the configuration describes it.
+
+    Rows come from *table* (its *columns*, *key* and *where*) or from *sql*, whose first column is the id.
+    """
+
+    name: str
+    database: str | None = None
+    table: str | None = None
+    sql: str | None = None
+    columns: tuple[str, ...] = ()
+    template: str | None = None
+    key: tuple[str, ...] = ()
+    where: str | None = None
+    model: str | None = None
+    prefix: Prefix = field(default_factory=Prefix)
+    similarities: int = 10
+    store: bool = False
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole block. *models* maps a model's name to its settings; *limits* bounds spending."""
+
+    default_model: str = "static"
+    collections: Mapping[str, CollectionConfig] = field(default_factory=dict)
+    models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    allow_sql: bool = False
+    limits: Mapping[str, float] = field(default_factory=dict)
+    table_prefix: str = ""
+    place: str = "configuration"
+
+    def model_of(self, collection: CollectionConfig) -> str:
+        """Return the name of the model that embeds a collection."""
+        return collection.model or self.default_model
+
+    def for_database(self, name: str) -> list[CollectionConfig]:
+        """Return the collections of one database, in the order of the configuration."""
+        return [c for c in self.collections.values() if c.database in {None, name}]
+
+
+KNOWN_LIMITS = ("max_cost_usd",)
+
+
+def parse(block: object, place: str = "configuration") -> Config:
+    """Return the checked configuration; raises ConfigError naming the place, the key and its nearest known one."""
+    block = _mapping(block or {}, place)
+    refuse_secrets(block, place)
+    _known(block, [f.name for f in fields(Config) if f.name != "place"], place)
+    collections = {
+        str(name): _collection(str(name), value, f"{place}: collections.{name}")
+        for name, value in _mapping(block.get("collections") or {}, f"{place}: collections").items()
+    }
+    limits = _mapping(block.get("limits") or {}, f"{place}: limits")
+    _known(limits, KNOWN_LIMITS, f"{place}: limits")
+    models = {
+        str(name): _mapping(value or {}, f"{place}: models.{name}")
+        for name, value in _mapping(block.get("models") or {}, f"{place}: models").items()
+    }
+    return Config(
+        default_model=_text(block.get("default_model", "static"), f"{place}: default_model"),
+        collections=collections,
+        models=models,
+        allow_sql=_typed(block.get("allow_sql", False), bool, f"{place}: allow_sql"),
+        limits=limits,
+        table_prefix=_text(block.get("table_prefix", ""), f"{place}: table_prefix"),
+        place=place,
+    )
+
+
+def _collection(name: str, value: object, place: str) -> CollectionConfig:
+    value = _mapping(value, place)
+    _known(value, [f.name for f in fields(CollectionConfig) if f.name != "name"], place)
+    if not QUERYABLE.match(name):
+        raise ConfigError(f"{place}: a collection's name is made of letters, digits and _, as it becomes part of query names")
+    if bool(value.get("table")) == bool(value.get("sql")):
+        raise ConfigError(f"{place}: give either `table` or `sql` as the source of its rows")
+    if value.get("table") and bool(value.get("columns")) == bool(value.get("template")):
+        raise ConfigError(f"{place}: say what is embedded of each row, by `columns: [..]` or `template: ...`")
+    similarities = _typed(value.get("similarities", 10), int, f"{place}: similarities")
+    if not 0 <= similarities <= MAX_SIMILARITIES:
+        raise ConfigError(f"{place}: similarities is a number from 0 to {MAX_SIMILARITIES}; found {similarities}")
+    return CollectionConfig(
+        name=name,
+        database=_optional(value, "database", place),
+        table=_optional(value, "table", place),
+        sql=_optional(value, "sql", place),
+        columns=_names(value.get("columns"), f"{place}: columns"),
+        template=_optional(value, "template", place),
+        key=_names(value.get("key"), f"{place}: key"),
+        where=_optional(value, "where", place),
+        model=_optional(value, "model", place),
+        prefix=_prefix(value.get("prefix"), f"{place}: prefix"),
+        similarities=similarities,
+        store=_typed(value.get("store", False), bool, f"{place}: store"),
+    )
+
+
+def _prefix(value: object, place: str) -> Prefix:
+    if value is None:
+        return Prefix()
+    if isinstance(value, str):
+        return Prefix(document=value)
+    value = _mapping(value, place)
+    _known(value, ("document", "query"), place)
+    return Prefix(_text(value.get("document", ""), place), _text(value.get("query", ""), place))
+
+
+def _names(value: object, place: str) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    raise ConfigError(f"{place}: a column name or a list of them was expected; found {value!r}")
+
+
+def _mapping(value: object, place: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{place}: keys and values were expected; found {type(value).__name__}")
+    return value
+
+
+def _known(value: Mapping[str, object], known: Any, place: str) -> None:  # noqa: ANN401
+    for key in value:
+        if key not in known:
+            raise ConfigError(f"{place}: unknown key {key!r}; {nearest(str(key), known)}")
+
+
+def _typed(value: object, kind: type, place: str) -> Any:  # noqa: ANN401
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ConfigError(f"{place}: {kind.__name__} was expected; found {value!r}")
+    return value
+
+
+def _text(value: object, place: str) -> str:
+    return str(_typed(value, str, place))
+
+
+def _optional(value: Mapping[str, object], key: str, place: str) -> str | None:
+    return None if value.get(key) is None else _text(value[key], f"{place}: {key}")
+
+
+def refuse_secrets(block: object, place: str) -> None:
+    """Raise ConfigError naming the place of a literal API key; only `{$env: NAME}` may stand there."""
+    for where, key, value in _walk(block, place):
+        secret = any(word == key.lower() or key.lower().endswith("_" + word) for word in SECRET_WORDS)
+        if secret and isinstance(value, (str, list)) and not where.endswith(".key"):
+            raise ConfigError(
+                f"{where} holds a literal value; keys are read from the environment only: write {{$env: NAME_OF_VARIABLE}}"
+            )
+        if isinstance(value, str) and "://" in value and urlsplit(value).password:
+            raise ConfigError(f"{where} holds a password inside a URL; keys are read from the environment only")
+
+
+def _walk(value: object, place: str) -> Iterator[tuple[str, str, object]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield f"{place}: {key}" if ":" not in place else f"{place}.{key}", str(key), inner
+            yield from _walk(inner, f"{place}: {key}" if ":" not in place else f"{place}.{key}")
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _walk(inner, f"{place}[{number}]")
+
+
+def resolve_secrets(settings: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """Return settings with `{$env: NAME}` left as it is; the model reads the variable when it needs it."""
+    refuse_secrets(settings, place)
+    return dict(settings)
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """Return the contents of a YAML or JSON file; raises ConfigError with the line of a mistake."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        if path.suffix == ".json":
+            value = json.loads(text)
+        else:
+            import yaml
+
+            value = yaml.safe_load(text)
+    except Exception as error:
+        raise ConfigError(f"{path} is not valid {'JSON' if path.suffix == '.json' else 'YAML'}: {error}") from error
+    return _mapping(value or {}, str(path))
+
+
+def load(path: Path | None, directory: Path) -> Config:
+    """Return the configuration in *path*, or else in the metadata.* and datasette.* files of *directory*."""
+    if path is not None:
+        content = read_file(path)
+        block = content.get("plugins", {}).get(PLUGIN) if "plugins" in content else content
+        return parse(block, path.name)
+    found = []
+    for names in (METADATA_FILES, DATASETTE_FILES):
+        existing = next((directory / name for name in names if (directory / name).is_file()), None)
+        if existing:
+            block = _mapping(read_file(existing).get("plugins") or {}, f"{existing}: plugins").get(PLUGIN)
+            if block is not None:
+                found.append((existing, block))
+    if len(found) > 1:
+        raise ConfigError(both_places(found[0][0].name, found[1][0].name))
+    return parse(found[0][1], found[0][0].name) if found else Config()
+
+
+def both_places(one: str, other: str) -> str:
+    """Say what is wrong with a configuration in two files."""
+    return (
+        f"`plugins: {PLUGIN}:` stands in both {one} and {other}, and Datasette 1.0 would ignore one of them; "
+        f"keep it in {one} only"
+    )
+
+
+def databases_in(directory: Path) -> list[Path]:
+    """Return the database files that `datasette DIRECTORY` would serve."""
+    return sorted(p for p in directory.iterdir() if p.suffix in DATABASE_SUFFIXES and p.is_file())
+
+
+def environment(name: str) -> str | None:
+    """Return an environment variable, None when unset or empty."""
+    return os.environ.get(name) or None

@@ -1,0 +1,150 @@
+"""What is computed from a collection's vectors, as differences to what is stored: the similarities table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from datasette_embeddings.limits import SEARCH_CHUNK_ROWS
+from datasette_embeddings.neighbors import Neighbors, all_neighbors, challengers, neighbors_of, positions_of
+from datasette_embeddings.search import stack
+from datasette_embeddings.store import SimilarityChange
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Collection as Ids
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from datasette_embeddings.catalog import Collection
+    from datasette_embeddings.neighbors import Progress
+    from datasette_embeddings.tables import Tables
+    from datasette_embeddings.vectors import Vector
+
+FULL_SHARE = 0.5
+"""Where more than this share of the rows must be computed anew, computing all of them, symmetrically, costs no more."""
+
+
+def load_matrix(
+    conn: sqlite3.Connection, tables: Tables, collection: Collection, without: Ids[str] = ()
+) -> tuple[list[str], Vector]:
+    """Return ids and unit rows (n, d) of a collection, sorted by id; malformed and *without* rows are left out."""
+    total = conn.execute(
+        f"select count(*), max(length(embedding)) from {tables.embeddings} where collection_id = ?", [collection.id]
+    ).fetchone()
+    size = collection.dimensions or (total[1] or 0) // 4
+    matrix = np.empty((total[0], size), np.float32)
+    ids: list[str] = []
+    cursor = conn.execute(
+        f"select id, embedding from {tables.embeddings} where collection_id = ? order by id", [collection.id]
+    )
+    while rows := cursor.fetchmany(SEARCH_CHUNK_ROWS):
+        wanted = [row for row in rows if row[0] not in without]
+        names, part, _ = stack([row[0] for row in wanted], [row[1] for row in wanted], size)
+        matrix[len(ids) : len(ids) + len(names)] = part
+        ids += names
+    return ids, matrix[: len(ids)]
+
+
+def stale_items(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> set[str]:
+    """Return ids whose vector changed after the similarities were written, by us or by another program."""
+    ours = conn.execute(f"select id from {tables.embeddings_changes} where collection_id = ?", [collection.id])
+    others = conn.execute(
+        f"select id from {tables.embeddings} where collection_id = ? and updated > cast(strftime('%s', ?) as integer)",
+        [collection.id, collection.built],
+    )
+    return {row[0] for row in ours} | {row[0] for row in others}
+
+
+def similarity_change(
+    conn: sqlite3.Connection,
+    tables: Tables,
+    collection: Collection,
+    k: int,
+    *,
+    removed: Ids[str] = (),
+    progress: Progress | None = None,
+) -> SimilarityChange:
+    """Return what makes the stored similarities those of the collection without *removed*, exactly."""
+    if k == 0:
+        return SimilarityChange(everything=True)
+    ids, matrix = load_matrix(conn, tables, collection, set(removed))
+    if collection.similarities != k:
+        return SimilarityChange(everything=True, added=_named(ids, all_neighbors(matrix, k, progress)))
+    return _Update(conn, tables, collection, ids, matrix, k).change(progress)
+
+
+def _named(ids: Sequence[str], found: Neighbors) -> Iterator[tuple[str, str, float]]:
+    for row, other, score in zip(found.rows.tolist(), found.others.tolist(), found.scores.tolist(), strict=True):
+        yield ids[row], ids[other], score
+
+
+class _Update:
+    """The change of stored similarities after some vectors changed."""
+
+    def __init__(
+        self,
+        conn: sqlite3.Connection,
+        tables: Tables,
+        collection: Collection,
+        ids: list[str],
+        matrix: Vector,
+        k: int,
+    ) -> None:
+        self.ids, self.matrix = ids, matrix
+        self.k = min(k, max(len(ids) - 1, 0))
+        place = {item: position for position, item in enumerate(ids)}
+        changed = stale_items(conn, tables, collection)
+        self.stored = conn.execute(
+            f"select id, other_id, score from {tables.similarities} where collection_id = ?", [collection.id]
+        ).fetchall()
+        self.rows = np.array([place.get(row[0], -1) for row in self.stored], dtype=np.int64)
+        self.others = np.array([place.get(row[1], -1) for row in self.stored], dtype=np.int64)
+        self.scores = np.array([row[2] for row in self.stored], dtype=np.float64)
+        self.changed = positions_of(ids, changed)
+        self.affected = self._affected()
+
+    def _affected(self) -> NDArray[np.bool_]:
+        """Tell which rows may have lost a neighbour: changed ones, and those that list a changed or missing one."""
+        affected = np.zeros(len(self.ids), bool)
+        affected[self.changed] = True
+        changed = np.append(affected, True)
+        here = self.rows >= 0
+        affected[self.rows[here & changed[self.others]]] = True
+        counts = np.bincount(self.rows[here & (self.others >= 0)], minlength=len(self.ids))
+        return affected | (counts != self.k)
+
+    def change(self, progress: Progress | None) -> SimilarityChange:
+        """Return the difference between what is stored and what a computation from scratch would give."""
+        if self.affected.sum() > FULL_SHARE * len(self.ids):
+            return SimilarityChange(
+                everything=True, added=_named(self.ids, all_neighbors(self.matrix, self.k, progress))
+            )
+        anew = neighbors_of(self.matrix, np.flatnonzero(self.affected), self.k, progress)
+        challenged, merged = self._merged()
+        touched = np.append(self.affected | challenged, True)
+        old = {self.stored[n] for n in np.flatnonzero(touched[self.rows])}
+        new = {*_named(self.ids, anew), *_named(self.ids, merged)}
+        return SimilarityChange(removed=[row[:2] for row in old - new], added=sorted(new - old))
+
+    def _merged(self) -> tuple[NDArray[np.bool_], Neighbors]:
+        """Return which unaffected rows a changed row may have entered, and their neighbours then."""
+        floor = np.full(len(self.ids), np.inf)
+        kept = (self.rows >= 0) & ~np.append(self.affected, True)[self.rows]
+        np.minimum.at(floor, self.rows[kept], self.scores[kept])
+        floor[self.affected] = np.inf
+        found = challengers(self.matrix, self.changed, floor)
+        challenged = np.zeros(len(self.ids), bool)
+        challenged[found.rows] = True
+        before = kept & np.append(challenged, False)[self.rows]
+        rows = np.concatenate([self.rows[before], found.rows])
+        others = np.concatenate([self.others[before], found.others])
+        scores = np.concatenate([self.scores[before], found.scores])
+        order = np.lexsort((others, -scores, rows))
+        rows, others, scores = rows[order], others[order], scores[order]
+        starts = np.flatnonzero(np.diff(rows, prepend=-1))
+        rank = np.arange(len(rows)) - np.repeat(starts, np.diff(np.append(starts, len(rows))))
+        best = rank < self.k
+        return challenged, Neighbors(rows[best], others[best], scores[best])

@@ -1,0 +1,350 @@
+"""The embedding stage: what of a source is new or changed, and vectors for just that.
+
+`plan` compares every row with what is stored, per (collection, id), and puts what is to be done aside in a temporary
+database of SQLite's own, so that neither memory nor a cursor on the source is held while a model runs. `embed_pending` then
+takes each distinct text once: from a collection of the same model where it was embedded before, else from the model. Batches
+are committed as they come, so that an interrupted run loses at most the batch in flight.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from datasette_embeddings.errors import BudgetExceeded, StoreError
+from datasette_embeddings.limits import WINDOW_CHARACTERS, WINDOW_ITEMS
+from datasette_embeddings.store import StoredItem
+from datasette_embeddings.vectors import FLOAT32
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from datasette_embeddings.catalog import Collection
+    from datasette_embeddings.models import Embedded, EmbeddingModel
+    from datasette_embeddings.sources import Row
+    from datasette_embeddings.store import Store
+    from datasette_embeddings.tables import Tables
+
+    Progress = Callable[[int], None]
+    Known = dict[str, tuple[bytes, str | None, bool]]
+
+FLUSH_SECONDS = 0.25
+"""Local models answer in milliseconds: their batches are committed together up to this long, as each commit waits for the disk."""
+
+HASHES_AT_ONCE = 500
+"""Content hashes looked up by one query, under SQLite's oldest limit of 999 parameters."""
+
+PENDING_DDL = """
+create table texts (hash blob primary key, content, size integer, embedding blob) without rowid;
+create table items (id text primary key, hash blob, metadata text) without rowid;
+create index items_hash on items (hash);
+"""
+
+
+@dataclass
+class Plan:
+    """What a build of one collection has to do, and the account of every row of its source."""
+
+    pending: sqlite3.Connection
+    rows: int = 0
+    current: int = 0
+    changed: int = 0
+    added: int = 0
+    cut: int = 0
+    seen: set[str] = field(default_factory=set)
+    removed: set[str] = field(default_factory=set)
+    issues: list[tuple[str, str, str]] = field(default_factory=list)
+
+    @property
+    def work(self) -> bool:
+        """Whether there is anything to embed or to remove."""
+        return bool(self.changed or self.added or self.removed)
+
+    def texts_to_embed(self) -> tuple[int, int]:
+        """Return how many distinct texts have no vector yet, and their characters (bytes for images)."""
+        count, size = self.pending.execute(
+            "select count(*), coalesce(sum(size), 0) from texts where embedding is null"
+        ).fetchone()
+        return int(count), int(size)
+
+    def sample(self, count: int) -> list[str | bytes]:
+        """Return some of the texts to embed, shortest and longest among them."""
+        return [
+            content
+            for (content,) in self.pending.execute(
+                "select content from (select content, size, row_number() over (order by size) as n, count(*) over () as of "
+                "from texts where embedding is null) where (n * ?) / of != ((n - 1) * ?) / of order by size",
+                [count, count],
+            )
+        ]
+
+
+@dataclass
+class Outcome:
+    """What embedding came to."""
+
+    embedded: int = 0
+    reused: int = 0
+    texts: int = 0
+    tokens: int = 0
+    cost: float | None = 0.0
+    truncated: int = 0
+    tokens_unread: int = 0
+    unknown: int = 0
+    words: int = 0
+
+
+def content_hash(content: str | bytes) -> bytes:
+    """Return the md5 of the rendered content, as the `llm` tool computes it; 16 bytes."""
+    return hashlib.md5(content.encode("utf-8") if isinstance(content, str) else content).digest()
+
+
+def plan(rows: Iterable[Row], known: Known, *, store_content: bool, delete_missing: bool) -> Plan:
+    """Compare every row of a source with what is stored of it: id -> (hash, metadata, whether content is stored)."""
+    # An empty name is a temporary file that SQLite removes by itself, kept in memory while it is small.
+    pending = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+    pending.executescript(PENDING_DDL)
+    pending.execute("begin")
+    result = Plan(pending)
+    seen = result.seen
+    kept: set[str] = set()
+    repeated: Counter[str] = Counter()
+    for row in rows:
+        result.rows += 1
+        item, status, reason = _problem(row, seen, repeated, result.rows)
+        if item is not None and status is None:
+            kept.add(item)
+            _compare(result, row, known.get(item), store_content)
+        elif status:
+            result.issues.append((item or f"(row {result.rows})", status, reason))
+        if row.id is not None:
+            seen.add(row.id)
+        result.cut += row.cut
+    pending.execute("commit")
+    if delete_missing:
+        result.removed = known.keys() - kept
+    else:
+        result.removed = (known.keys() & seen) - kept
+    return result
+
+
+def _problem(row: Row, seen: set[str], repeated: Counter[str], number: int) -> tuple[str | None, str | None, str]:
+    """Return (id, status, reason): status None for a row that can be embedded, else skipped or failed."""
+    if row.id is None:
+        return f"(row {number})", "failed", row.problem or "its key is NULL"
+    if row.id in seen:
+        repeated[row.id] += 1
+        return f"{row.id} (again {repeated[row.id]})", "failed", "its id is that of an earlier row"
+    if row.problem:
+        return row.id, "failed", row.problem
+    if not (row.content.strip() if isinstance(row.content, str) else row.content):
+        return row.id, "skipped", "empty"
+    return row.id, None, ""
+
+
+def _compare(result: Plan, row: Row, known: tuple[bytes, str | None, bool] | None, store_content: bool) -> None:
+    assert row.content is not None
+    digest = content_hash(row.content)
+    if known == (digest, row.metadata, store_content):
+        result.current += 1
+        return
+    if known:
+        result.changed += 1
+    else:
+        result.added += 1
+    result.pending.execute(
+        "insert or ignore into texts (hash, content, size) values (?, ?, ?)", [digest, row.content, len(row.content)]
+    )
+    result.pending.execute("insert into items values (?, ?, ?)", [row.id, digest, row.metadata])
+
+
+def known_items(conn: sqlite3.Connection, tables: Tables, collection: Collection | None) -> Known:
+    """Return what is stored of a collection: id -> (hash, metadata, whether content is stored)."""
+    if collection is None:
+        return {}
+    rows = conn.execute(
+        "select id, content_hash, metadata, content is not null or content_blob is not null "
+        f"from {tables.embeddings} where collection_id = ?",
+        [collection.id],
+    )
+    return {item: (digest, metadata, bool(stored)) for item, digest, metadata, stored in rows}
+
+
+def reuse(work: Plan, conn: sqlite3.Connection, tables: Tables, collection_ids: Sequence[int], dimensions: int | None) -> None:
+    """Take vectors of the same text from collections of the same model, in this file or another."""
+    if not collection_ids:
+        return
+    among = ", ".join(str(number) for number in collection_ids)
+    hashes = [row[0] for row in work.pending.execute("select hash from texts where embedding is null")]
+    for start in range(0, len(hashes), HASHES_AT_ONCE):
+        part = hashes[start : start + HASHES_AT_ONCE]
+        marks = ", ".join("?" * len(part))
+        found = conn.execute(
+            f"select content_hash, embedding from {tables.embeddings} "
+            f"where content_hash in ({marks}) and collection_id in ({among})",
+            part,
+        ).fetchall()
+        usable = [(e, h) for h, e in found if isinstance(e, bytes) and len(e) == 4 * (dimensions or len(e) // 4)]
+        work.pending.execute("begin")
+        work.pending.executemany("update texts set embedding = ? where hash = ?", usable)
+        work.pending.execute("commit")
+
+
+def embed_pending(
+    work: Plan,
+    store: Store,
+    collection: Collection,
+    model: EmbeddingModel,
+    *,
+    store_content: bool,
+    max_cost: float | None = None,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Give every pending row its vector, committing as it goes; rows without one end in *work*'s issues.
+
+    Raises BudgetExceeded before a batch that would cost more than is left of *max_cost*; what is done is kept.
+    """
+    writer = _Writer(work, store, collection, model, store_content)
+    writer.write_reused()
+    if progress:
+        progress(writer.outcome.embedded)
+    try:
+        for hashes, contents in _windows(work):
+            _spend(writer.outcome, model, contents, max_cost)
+            for positions, embedded in model.embed_many(contents, "document"):
+                done = writer.take([hashes[p] for p in positions], embedded)
+                if progress:
+                    progress(done)
+    finally:
+        writer.flush()
+    return writer.outcome
+
+
+def _spend(outcome: Outcome, model: EmbeddingModel, contents: Sequence[str | bytes], max_cost: float | None) -> None:
+    price = model.usd_per_million_tokens
+    if max_cost is None or not price or outcome.cost is None:
+        return
+    next_cost = sum(model.token_counts(contents)) * price / 1e6
+    if outcome.cost + next_cost > max_cost:
+        raise BudgetExceeded(
+            f"the limit of ${max_cost:.4f} is reached: ${outcome.cost:.4f} spent, ${next_cost:.4f} needed for the next batch; "
+            "what is embedded is kept, raise --max-cost and run the same command to go on"
+        )
+
+
+def _windows(work: Plan) -> Iterator[tuple[list[bytes], list[str | bytes]]]:
+    """Yield (hashes, contents) of texts without a vector, shortest first, bounded in number and size."""
+    after: tuple[int, bytes] = (-1, b"")
+    while True:
+        rows = work.pending.execute(
+            "select hash, content, size from texts where embedding is null and (size, hash) > (?, ?) "
+            "order by size, hash limit ?",
+            [*after, WINDOW_ITEMS],
+        ).fetchall()
+        if not rows:
+            return
+        sizes = np.cumsum([row[2] for row in rows])
+        rows = rows[: max(1, int(np.searchsorted(sizes, WINDOW_CHARACTERS)))]
+        after = (rows[-1][2], rows[-1][0])
+        yield [row[0] for row in rows], [row[1] for row in rows]
+
+
+class _Writer:
+    """Turns vectors of texts into rows of items and commits them."""
+
+    def __init__(
+        self, work: Plan, store: Store, collection: Collection, model: EmbeddingModel, store_content: bool
+    ) -> None:
+        self.work = work
+        self.store = store
+        self.collection = collection
+        self.model = model
+        self.store_content = store_content
+        self.dimensions = collection.dimensions
+        self.outcome = Outcome()
+        self.buffer: list[StoredItem] = []
+        self.tokens = 0
+        self.flushed = time.monotonic()
+
+    def write_reused(self) -> None:
+        """Write the rows whose text has a vector already."""
+        hashes = [row[0] for row in self.work.pending.execute("select hash from texts where embedding is not null")]
+        for start in range(0, len(hashes), HASHES_AT_ONCE):
+            part = hashes[start : start + HASHES_AT_ONCE]
+            marks = ", ".join("?" * len(part))
+            vectors = dict(
+                self.work.pending.execute(f"select hash, embedding from texts where hash in ({marks})", part).fetchall()
+            )
+            self.outcome.reused += self._add(vectors)
+            self.flush()
+
+    def take(self, hashes: Sequence[bytes], embedded: Embedded) -> int:
+        """Take one batch of a model's answers; returns how many rows have a vector by it."""
+        self._count(embedded)
+        for position, reason in embedded.failures.items():
+            self._fail(hashes[position], reason)
+        raw = embedded.vectors.astype(FLOAT32, copy=False)
+        vectors = {h: raw[n].tobytes() for n, h in enumerate(hashes) if n not in embedded.failures}
+        self.outcome.texts += len(vectors)
+        done = self._add(vectors)
+        if self.model.remote or time.monotonic() - self.flushed > FLUSH_SECONDS:
+            self.flush()
+        return done
+
+    def _count(self, embedded: Embedded) -> None:
+        outcome, price = self.outcome, self.model.usd_per_million_tokens
+        self.tokens += embedded.tokens
+        outcome.tokens += embedded.tokens
+        outcome.cost = None if price is None or outcome.cost is None else outcome.cost + embedded.tokens * price / 1e6
+        outcome.truncated += len(embedded.truncated)
+        outcome.tokens_unread += sum(embedded.truncated.values()) - len(embedded.truncated) * (self.model.max_tokens or 0)
+        outcome.unknown += embedded.unknown
+        outcome.words += embedded.words
+
+    def _fail(self, digest: bytes, reason: str) -> None:
+        for (item,) in self.work.pending.execute("select id from items where hash = ?", [digest]).fetchall():
+            status = "skipped" if reason.startswith("the model knows no word") else "failed"
+            self.work.issues.append((item, status, reason))
+            self.work.removed.add(item)
+
+    def _add(self, vectors: dict[bytes, bytes]) -> int:
+        sizes = {len(blob) // 4 for blob in vectors.values()}
+        self.dimensions = self.dimensions or next(iter(sizes), None)
+        if sizes - {self.dimensions}:
+            raise StoreError(
+                f"the collection {self.collection.name!r} has {self.dimensions} dimensions, the model now gives "
+                f"{(sizes - {self.dimensions}).pop()}; nothing of this batch was stored: use --rebuild to start over"
+            )
+        hashes = list(vectors)
+        before = len(self.buffer)
+        for start in range(0, len(hashes), HASHES_AT_ONCE):
+            part = hashes[start : start + HASHES_AT_ONCE]
+            content = "t.content" if self.store_content else "null"
+            rows = self.work.pending.execute(
+                f"select i.id, i.hash, i.metadata, {content} from items i join texts t on t.hash = i.hash "
+                f"where i.hash in ({', '.join('?' * len(part))})",
+                part,
+            )
+            self.buffer += [_stored(item, vectors[digest], digest, meta, content) for item, digest, meta, content in rows]
+        self.outcome.embedded += len(self.buffer) - before
+        return len(self.buffer) - before
+
+    def flush(self) -> None:
+        """Commit what is waiting."""
+        if self.buffer or self.tokens:
+            price = self.model.usd_per_million_tokens
+            cost = None if price is None else self.tokens * price / 1e6
+            self.store.save(self.collection, self.buffer, self.tokens, cost)
+        self.buffer, self.tokens, self.flushed = [], 0, time.monotonic()
+
+
+def _stored(item: str, vector: bytes, digest: bytes, metadata: str | None, content: str | bytes | None) -> StoredItem:
+    text = content if isinstance(content, str) else None
+    blob = content if isinstance(content, bytes) else None
+    return StoredItem(item, vector, text, blob, digest, metadata)

@@ -1,0 +1,56 @@
+"""What of a table is worth embedding, proposed from its own rows."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from datasette_embeddings.config import CollectionConfig
+from datasette_embeddings.database import column_names, quote, real_name, table_key
+from datasette_embeddings.errors import SourceError
+
+if TYPE_CHECKING:
+    import sqlite3
+
+SAMPLE_ROWS = 300
+MIN_WORDS = 2.0
+"""A column whose values have fewer words on average holds names or codes, not language."""
+
+TITLE_NAMES = ("title", "name", "headline", "subject", "label", "heading", "summary")
+NOT_TEXT = re.compile(r"^\s*(https?://\S+|[\w.+-]+@[\w.-]+|[\d\s:.,TZ+/-]+|[0-9a-f-]{16,})\s*$", re.I)
+
+
+def propose(conn: sqlite3.Connection, table: str, columns: tuple[str, ...] = ()) -> CollectionConfig:
+    """Return a collection for a table: its text columns, titles first; raises SourceError where it has none."""
+    table = real_name(conn, table)
+    key = table_key(conn, table)
+    chosen = columns or tuple(text_columns(conn, table, key.columns))
+    if not chosen:
+        raise SourceError(
+            f"no column of {table!r} seems to hold text (its columns: {', '.join(column_names(conn, table))}); "
+            "name what to embed with --column"
+        )
+    return CollectionConfig(name=re.sub(r"[^A-Za-z0-9_]+", "_", table).strip("_") or "rows", table=table, columns=chosen)
+
+
+def text_columns(conn: sqlite3.Connection, table: str, key: tuple[str, ...]) -> list[str]:
+    """Return the columns that hold language, as a sample of the rows shows: titles first, then in table order."""
+    names = [name for name in column_names(conn, table) if name not in key or len(key) > 1]
+    if not names:
+        return []
+    chosen = ", ".join(quote(name) for name in names)
+    rows = conn.execute(f"select {chosen} from {quote(table)} limit ?", [SAMPLE_ROWS]).fetchall()
+    texts = {name: [row[n] for row in rows if isinstance(row[n], str)] for n, name in enumerate(names)}
+    found = [name for name in names if _is_language(texts[name], len(rows))]
+    return sorted(found, key=lambda name: name.lower() not in TITLE_NAMES)
+
+
+def _is_language(values: list[str], rows: int) -> bool:
+    values = [value for value in values if value.strip()]
+    if not values or len(values) < rows / 10:
+        return False
+    if sum(bool(NOT_TEXT.match(value)) for value in values) > len(values) / 2:
+        return False
+    words = sum(len(value.split()) for value in values) / len(values)
+    repeated = len(values) > 20 and len(set(values)) < len(values) / 4
+    return words >= MIN_WORDS and not repeated

@@ -1,0 +1,186 @@
+"""The state of a database's collections: counts that add up, and what is not as it should be."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from datasette_embeddings import catalog
+from datasette_embeddings.database import column_names, quote, table_names
+from datasette_embeddings.derive import stale_items
+from datasette_embeddings.errors import StoreError
+from datasette_embeddings.tables import find_tables, has_own_tables
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator
+
+    from datasette_embeddings.catalog import Collection
+    from datasette_embeddings.tables import Tables
+
+
+@dataclass(frozen=True)
+class CollectionState:
+    """One collection as it is now; *notes* say what is not as it should be."""
+
+    name: str
+    model: str
+    dimensions: int | None
+    owner: str
+    source: str
+    rows: int
+    embedded: int
+    skipped: int
+    failed: int
+    similarities: int
+    generation: int
+    built: str | None
+    tokens: int
+    cost_usd: float | None
+    reasons: dict[str, int]
+    notes: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the state for JSON."""
+        return asdict(self)
+
+    def lines(self) -> Iterator[str]:
+        """Yield the state as text."""
+        yield f"{self.name}  ({self.model}, {self.dimensions or '?'} dimensions, from {self.source})"
+        yield (
+            f"  {self.rows:,} rows = {self.embedded:,} embedded + {self.skipped:,} skipped + {self.failed:,} failed; "
+            f"{self.similarities:,} similarities; generation {self.generation}, built {self.built or 'never'}"
+        )
+        if self.tokens:
+            spent = "" if not self.cost_usd else f", ${self.cost_usd:.4f}"
+            yield f"  {self.tokens:,} tokens{spent}"
+        for reason, count in self.reasons.items():
+            yield f"  {count:,} {reason}"
+        for note in self.notes:
+            yield f"  note: {note}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """All collections of a database."""
+
+    collections: list[CollectionState]
+    notes: list[str]
+
+    def lines(self) -> Iterator[str]:
+        """Yield the report as text."""
+        if not self.collections:
+            yield "No collections yet: `datasette embeddings add DB TABLE` makes the first."
+        for entry in self.collections:
+            yield from entry.lines()
+        for note in self.notes:
+            yield f"note: {note}"
+
+
+def report(conn: sqlite3.Connection) -> Report:
+    """Return the state of every collection."""
+    tables = find_tables(conn)
+    if tables is None:
+        return Report([], [])
+    found = catalog.collections(conn, tables)
+    return Report([state_of(conn, tables, collection) for collection in found], _shared_ids(conn, tables))
+
+
+def state_of(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> CollectionState:
+    """Return the state of one collection."""
+    embedded = catalog.count_embedded(conn, collection, tables)
+    issues = catalog.issues(conn, collection, tables)
+    reasons: dict[str, int] = {}
+    for _, status, reason in issues:
+        reasons[f"{status}: {reason}"] = reasons.get(f"{status}: {reason}", 0) + 1
+    skipped = sum(status == "skipped" for _, status, _ in issues)
+    return CollectionState(
+        collection.name,
+        collection.model,
+        collection.dimensions or _dimensions(conn, tables, collection),
+        collection.owner,
+        _source(collection),
+        embedded + len(issues),
+        embedded,
+        skipped,
+        len(issues) - skipped,
+        _similarities(conn, tables, collection),
+        collection.generation,
+        collection.built,
+        collection.tokens,
+        collection.cost_usd,
+        dict(sorted(reasons.items(), key=lambda pair: -pair[1])),
+        list(_notes(conn, tables, collection, embedded)),
+    )
+
+
+def _source(collection: Collection) -> str:
+    source = collection.source or {}
+    for kind in ("table", "sql", "records", "files"):
+        if kind in source:
+            return f"{kind} {source[kind]}" if kind != "sql" else "SQL"
+    return "llm" if collection.owner == "llm" else collection.owner
+
+
+def _dimensions(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> int | None:
+    row = conn.execute(
+        f"select length(embedding) / 4 from {tables.embeddings} where collection_id = ? limit 1", [collection.id]
+    ).fetchone()
+    return row[0] if row else None
+
+
+def _similarities(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> int:
+    if not collection.similarities:
+        return 0
+    row = conn.execute(f"select count(*) from {tables.similarities} where collection_id = ?", [collection.id]).fetchone()
+    return int(row[0])
+
+
+def _notes(conn: sqlite3.Connection, tables: Tables, collection: Collection, embedded: int) -> Iterator[str]:
+    size = 4 * (collection.dimensions or _dimensions(conn, tables, collection) or 0)
+    odd = conn.execute(
+        f"select count(*) from {tables.embeddings} where collection_id = ? and "
+        "(typeof(embedding) != 'blob' or length(embedding) != ?)",
+        [collection.id, size],
+    ).fetchone()[0]
+    if odd:
+        yield f"{odd:,} stored vectors are malformed or of other dimensions; searches pass over them: build with --rebuild"
+    if not has_own_tables(conn, tables) or collection.owner == "llm":
+        return
+    if collection.built is None:
+        yield "its first build was not finished: run the same command again"
+    elif stale_items(conn, tables, collection) or embedded != collection.embedded:
+        yield "vectors changed since the last build: similarities are stale until the next one"
+    if collection.key == ("rowid",):
+        yield "its table has no primary key: rows are identified by rowid, which VACUUM may change (a build notices)"
+    if collection.table:
+        yield from _row_notes(conn, collection)
+
+
+def _row_notes(conn: sqlite3.Connection, collection: Collection) -> Iterator[str]:
+    table = str(collection.table)
+    if table not in table_names(conn):
+        yield f"its source table {table!r} is gone"
+        return
+    missing = [c for c in (collection.source or {}).get("columns", ()) if c not in column_names(conn, table)]
+    if missing:
+        yield f"its source table has no column {', '.join(missing)} any more"
+    if not (collection.source or {}).get("where"):
+        now = conn.execute(f"select count(*) from {quote(table)}").fetchone()[0]
+        if now != collection.rows:
+            yield f"its source has {now:,} rows now: build again"
+
+
+def _shared_ids(conn: sqlite3.Connection, tables: Tables) -> list[str]:
+    """Say when two collections share ids, so that a query must name the collection."""
+    if find_tables(conn) is None:
+        raise StoreError("this file holds no embeddings")
+    row = conn.execute(
+        f"select a.id from {tables.embeddings} a join {tables.embeddings} b on a.id = b.id "
+        "and a.collection_id < b.collection_id limit 1"
+    ).fetchone()
+    if row is None:
+        return []
+    return [
+        f"collections share ids ({row[0]!r} for one): name the collection (collection_id) in queries on similarities"
+    ]
