@@ -57,7 +57,7 @@ class Embedder:
                 "put it into a table and use `datasette embeddings embed`"
             )
         model = self.model(name)
-        key = (model.name, model.revision, model.dimensions, purpose if model.asymmetric else None, item)
+        key = (id(model), purpose if model.asymmetric else None, item)
         with _lock:
             if key in _cache:
                 _cache.move_to_end(key)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from datasette_embeddings.errors import ModelError, nearest
 from datasette_embeddings.models.base import Embedded, EmbeddingModel, Item, Purpose
@@ -16,7 +17,19 @@ from datasette_embeddings.models.base import Embedded, EmbeddingModel, Item, Pur
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["PROVIDERS", "Embedded", "EmbeddingModel", "Item", "Purpose", "get_model", "parse_name"]
+__all__ = ["PROVIDERS", "Embedded", "EmbeddingModel", "Item", "Provider", "Purpose", "available", "get_model", "parse_name"]
+
+
+class Provider(NamedTuple):
+    """One line of `datasette embeddings models`."""
+
+    model: str
+    about: str
+    language: str
+    dimensions: int | str
+    tokens: int | str
+    state: str
+
 
 PROVIDERS: dict[str, tuple[str, str]] = {
     "static": ("static", "token table shipped with the package; numpy only, English, no download"),
@@ -49,6 +62,34 @@ def parse_name(name: str) -> tuple[str, str]:
     return "llm", name
 
 
+NEEDS = {
+    "minilm": ("onnxruntime", "minilm"),
+    "onnx": ("onnxruntime", "minilm"),
+    "sentence-transformers": ("sentence_transformers", "sentence-transformers"),
+    "openai": ("openai", "openai"),
+    "llm": ("llm", "llm"),
+}
+"""Provider -> (package, extra that brings it)."""
+
+
+def available() -> list[Provider]:
+    """Return every provider with whether it can be used here; the two built-in models are loaded to see."""
+    return [_look_at(name, about) for name, (_, about) in PROVIDERS.items()]
+
+
+def _look_at(name: str, about: str) -> Provider:
+    package, extra = NEEDS.get(name, ("numpy", ""))
+    if find_spec(package) is None:
+        return Provider(name, about, "", "", "", f"pip install 'datasette-embeddings-suite[{extra}]'")
+    if name not in {"static", "minilm"}:
+        return Provider(f"{name}/...", about, "", "", "", "ready")
+    try:
+        model = get_model(name)
+    except ModelError as error:
+        return Provider(name, about, "", "", "", str(error))
+    return Provider(name, about, model.language, model.dimensions or "", model.max_tokens or "", "ready")
+
+
 def get_model(name: str, settings: Mapping[str, Mapping[str, Any]] | None = None) -> EmbeddingModel:
     """Return the model of that name, loading it at most once a process.
 
@@ -75,6 +116,4 @@ def _load(name: str, settings: Mapping[str, Any]) -> EmbeddingModel:
 
 
 def _has_torch() -> bool:
-    from importlib.util import find_spec
-
     return find_spec("sentence_transformers") is not None and find_spec("torch") is not None
