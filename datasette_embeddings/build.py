@@ -142,7 +142,9 @@ def recorded_spec(collection: Collection) -> Spec | None:
         return None
     return Spec(
         collection.name,
-        TableSource(source["table"], tuple(source.get("columns", ())), None, tuple(source.get("key", ())), source.get("where")),
+        TableSource(
+            source["table"], tuple(source.get("columns", ())), None, tuple(source.get("key", ())), source.get("where")
+        ),
         collection.model,
         "add",
         Prefix(),
@@ -239,9 +241,7 @@ def plan_one(
     wanted = fingerprint(spec, model)
     base = None if options.rebuild else _base(reader, tables, existing, wanted, model)
     known = embed.known_items(reader, tables, base) if tables else {}
-    plan = embed.plan(
-        spec.source.rows(reader), known, store_content=spec.store, delete_missing=spec.delete_missing
-    )
+    plan = embed.plan(spec.source.rows(reader), known, store_content=spec.store, delete_missing=spec.delete_missing)
     stack.callback(plan.pending.close)
     if not options.rebuild:
         _reuse(plan, reader, tables, model, existing, options, stack)
@@ -323,14 +323,14 @@ def is_stale(conn: sqlite3.Connection, tables: Tables, collection: Collection, k
     """Tell whether what is derived from a collection's vectors is not what they would give now."""
     if collection.built is None or (collection.similarities or 0) != k:
         return True
-    if derive.stale_items(conn, tables, collection):
+    if catalog.stale_items(conn, tables, collection):
         return True
     return catalog.count_embedded(conn, collection, tables) != collection.embedded
 
 
 def estimate_tokens(plan: embed.Plan, model: EmbeddingModel) -> int:
     """Return about how many tokens the texts without a vector have, from a sample."""
-    count, size = plan.texts_to_embed()
+    count, _ = plan.texts_to_embed()
     sample = plan.sample(SAMPLE_TEXTS)
     if not count or not sample:
         return 0

@@ -103,9 +103,7 @@ def _collection(row: tuple[Any, ...]) -> Collection:
 def count_embedded(conn: sqlite3.Connection, collection: Collection, tables: Tables) -> int:
     """Return how many items have a vector now."""
     return int(
-        conn.execute(
-            f"select count(*) from {tables.embeddings} where collection_id = ?", [collection.id]
-        ).fetchone()[0]
+        conn.execute(f"select count(*) from {tables.embeddings} where collection_id = ?", [collection.id]).fetchone()[0]
     )
 
 
@@ -125,3 +123,13 @@ def issues(conn: sqlite3.Connection, collection: Collection, tables: Tables) -> 
         f"select id, status, reason from {tables.embeddings_issues} where collection_id = ? order by id",
         [collection.id],
     ).fetchall()
+
+
+def stale_items(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> set[str]:
+    """Return ids whose vector changed after the similarities were written, by us or by another program."""
+    ours = conn.execute(f"select id from {tables.embeddings_changes} where collection_id = ?", [collection.id])
+    others = conn.execute(
+        f"select id from {tables.embeddings} where collection_id = ? and updated > cast(strftime('%s', ?) as integer)",
+        [collection.id, collection.built],
+    )
+    return {row[0] for row in ours} | {row[0] for row in others}

@@ -32,9 +32,7 @@ async def may_view_query(datasette: Datasette, actor: object, database: str, que
     if is_v1(datasette):
         from datasette.resources import QueryResource
 
-        return bool(
-            await datasette.allowed(action="view-query", resource=QueryResource(database, query), actor=actor)
-        )
+        return bool(await datasette.allowed(action="view-query", resource=QueryResource(database, query), actor=actor))
     permissions = [("view-query", (database, query)), ("view-database", database), "view-instance"]
     visible, _ = await datasette.check_visibility(actor, permissions=permissions)
     return bool(visible)

@@ -106,7 +106,9 @@ def _collection(name: str, value: object, place: str) -> CollectionConfig:
     value = _mapping(value, place)
     _known(value, [f.name for f in fields(CollectionConfig) if f.name != "name"], place)
     if not QUERYABLE.match(name):
-        raise ConfigError(f"{place}: a collection's name is made of letters, digits and _, as it becomes part of query names")
+        raise ConfigError(
+            f"{place}: a collection's name is made of letters, digits and _, as it becomes part of query names"
+        )
     if bool(value.get("table")) == bool(value.get("sql")):
         raise ConfigError(f"{place}: give either `table` or `sql` as the source of its rows")
     if value.get("table") and bool(value.get("columns")) == bool(value.get("template")):

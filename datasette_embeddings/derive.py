@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from datasette_embeddings.catalog import stale_items
 from datasette_embeddings.limits import SEARCH_CHUNK_ROWS
 from datasette_embeddings.neighbors import Neighbors, all_neighbors, challengers, neighbors_of, positions_of
 from datasette_embeddings.search import stack
@@ -46,16 +47,6 @@ def load_matrix(
         matrix[len(ids) : len(ids) + len(names)] = part
         ids += names
     return ids, matrix[: len(ids)]
-
-
-def stale_items(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> set[str]:
-    """Return ids whose vector changed after the similarities were written, by us or by another program."""
-    ours = conn.execute(f"select id from {tables.embeddings_changes} where collection_id = ?", [collection.id])
-    others = conn.execute(
-        f"select id from {tables.embeddings} where collection_id = ? and updated > cast(strftime('%s', ?) as integer)",
-        [collection.id, collection.built],
-    )
-    return {row[0] for row in ours} | {row[0] for row in others}
 
 
 def similarity_change(
@@ -114,7 +105,8 @@ class _Update:
         here = self.rows >= 0
         affected[self.rows[here & changed[self.others]]] = True
         counts = np.bincount(self.rows[here & (self.others >= 0)], minlength=len(self.ids))
-        return affected | (counts != self.k)
+        found: NDArray[np.bool_] = affected | (counts != self.k)
+        return found
 
     def change(self, progress: Progress | None) -> SimilarityChange:
         """Return the difference between what is stored and what a computation from scratch would give."""

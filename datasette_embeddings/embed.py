@@ -176,7 +176,9 @@ def known_items(conn: sqlite3.Connection, tables: Tables, collection: Collection
     return {item: (digest, metadata, bool(stored)) for item, digest, metadata, stored in rows}
 
 
-def reuse(work: Plan, conn: sqlite3.Connection, tables: Tables, collection_ids: Sequence[int], dimensions: int | None) -> None:
+def reuse(
+    work: Plan, conn: sqlite3.Connection, tables: Tables, collection_ids: Sequence[int], dimensions: int | None
+) -> None:
     """Take vectors of the same text from collections of the same model, in this file or another."""
     if not collection_ids:
         return
@@ -303,7 +305,9 @@ class _Writer:
         outcome.tokens += embedded.tokens
         outcome.cost = None if price is None or outcome.cost is None else outcome.cost + embedded.tokens * price / 1e6
         outcome.truncated += len(embedded.truncated)
-        outcome.tokens_unread += sum(embedded.truncated.values()) - len(embedded.truncated) * (self.model.max_tokens or 0)
+        outcome.tokens_unread += sum(embedded.truncated.values()) - len(embedded.truncated) * (
+            self.model.max_tokens or 0
+        )
         outcome.unknown += embedded.unknown
         outcome.words += embedded.words
 
@@ -331,7 +335,9 @@ class _Writer:
                 f"where i.hash in ({', '.join('?' * len(part))})",
                 part,
             )
-            self.buffer += [_stored(item, vectors[digest], digest, meta, content) for item, digest, meta, content in rows]
+            self.buffer += [
+                _stored(item, vectors[digest], digest, meta, content) for item, digest, meta, content in rows
+            ]
         self.outcome.embedded += len(self.buffer) - before
         return len(self.buffer) - before
 

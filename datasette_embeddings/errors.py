@@ -50,7 +50,9 @@ class MissingExtra(ModelError):
     """A package that this model needs is not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs a package that is not installed: pip install 'datasette-embeddings-suite[{extra}]'")
+        super().__init__(
+            f"{what} needs a package that is not installed: pip install 'datasette-embeddings-suite[{extra}]'"
+        )
 
 
 class MissingKey(ModelError):

@@ -10,7 +10,7 @@ import orjson
 
 from datasette_embeddings import scan, vectors
 from datasette_embeddings.catalog import find_collection
-from datasette_embeddings.errors import BadVector, EmbeddingsError
+from datasette_embeddings.errors import BadVector, DimensionMismatch, EmbeddingsError
 from datasette_embeddings.limits import DEFAULT_K
 from datasette_embeddings.search import nearest_items
 from datasette_embeddings.tables import find_tables
@@ -131,7 +131,7 @@ class Average:
         if self.total is None:
             self.total = np.zeros(vector.size)
         if self.total.size != vector.size:
-            raise vectors.DimensionMismatch(
+            raise DimensionMismatch(
                 f"embeddings of different dimensions have no average: {self.total.size} and {vector.size}"
             )
         self.total += vector

@@ -43,7 +43,11 @@ def looks_like(text: str) -> str | None:
     words = [word.lower() for word in WORD.findall(text[:2000])]
     counts = {name: sum(word in known for word in words) for name, known in WORDS.items()}
     best = max(counts, key=lambda name: counts[name])
-    return best if counts[best] >= 2 and counts[best] > 1.5 * counts["English"] or best == "English" and counts[best] else None
+    return (
+        best
+        if (counts[best] >= 2 and counts[best] > 1.5 * counts["English"]) or (best == "English" and counts[best])
+        else None
+    )
 
 
 def share_not_english(texts: Iterable[str]) -> tuple[float, str]:

@@ -148,7 +148,9 @@ def challengers(matrix: Matrix, changed: NDArray[np.int64], floor: NDArray[np.fl
     rows = np.concatenate([row for row, _ in found]) if found else np.zeros(0, np.int64)
     others = np.concatenate([other for _, other in found]) if found else np.zeros(0, np.int64)
     rows, others = rows[rows != others], others[rows != others]
-    scores = np.concatenate([score_rows(matrix[rows[p]], matrix[others[p]]) for p in _blocks(len(rows))] or [np.zeros(0)])
+    scores = np.concatenate(
+        [score_rows(matrix[rows[p]], matrix[others[p]]) for p in _blocks(len(rows))] or [np.zeros(0)]
+    )
     reached = scores >= floor[rows]
     return Neighbors(rows[reached], others[reached], scores[reached])
 
@@ -245,9 +247,7 @@ class _Engine:
 
     def result(self) -> Neighbors:
         """Return the k best of every target."""
-        found = [
-            self._best(np.concatenate(pool.rows), np.concatenate(pool.others)) for pool in self.pools if pool.rows
-        ]
+        found = [self._best(np.concatenate(pool.rows), np.concatenate(pool.others)) for pool in self.pools if pool.rows]
         if not found:
             return Neighbors(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
         rows, others, scores = (np.concatenate(column) for column in zip(*found, strict=True))

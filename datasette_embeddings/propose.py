@@ -30,7 +30,9 @@ def propose(conn: sqlite3.Connection, table: str, columns: tuple[str, ...] = ())
             f"no column of {table!r} seems to hold text (its columns: {', '.join(column_names(conn, table))}); "
             "name what to embed with --column"
         )
-    return CollectionConfig(name=re.sub(r"[^A-Za-z0-9_]+", "_", table).strip("_") or "rows", table=table, columns=chosen)
+    return CollectionConfig(
+        name=re.sub(r"[^A-Za-z0-9_]+", "_", table).strip("_") or "rows", table=table, columns=chosen
+    )
 
 
 def text_columns(conn: sqlite3.Connection, table: str, key: tuple[str, ...]) -> list[str]:

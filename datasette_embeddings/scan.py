@@ -50,7 +50,7 @@ def kernel_cosine() -> Cosine | None:
 
     def cosine(a: Any, b: Any) -> float | None:  # noqa: ANN401
         try:
-            distance = angular(a, b, "float32")
+            distance: Any = angular(a, b, "float32")
         except (TypeError, ValueError):
             return careful_cosine(a, b)
         if (0.0 < distance < 1.0 or 1.0 < distance < 2.0) and not len(a) & 3:

@@ -45,8 +45,8 @@ def nearest_items(
     best: list[Hit] = []
     seen_dimensions: set[int] = set()
     usable = False
-    for names, blobs in _chunks(conn, tables, collection, ids):
-        names, matrix, others = stack(names, blobs, vector.size)
+    for found, blobs in _chunks(conn, tables, collection, ids):
+        names, matrix, others = stack(found, blobs, vector.size)
         seen_dimensions |= others
         usable = usable or bool(names)
         best = merge_best(best, names, vectors.score_rows(matrix, vector), k)
@@ -87,7 +87,7 @@ def merge_best(best: list[Hit], names: Sequence[str], scores: NDArray[np.float64
         chosen = np.flatnonzero(scores >= floor)
     else:
         chosen = np.arange(len(names))
-    found = [Hit(names[i], float(scores[i])) for i in chosen]
+    found = [Hit(names[i], float(scores[i])) for i in chosen.tolist()]
     return sorted(best + found, key=lambda hit: (-hit.score, hit.id))[:k]
 
 

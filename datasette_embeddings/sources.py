@@ -231,7 +231,7 @@ def read_records(stream: BinaryIO, name: str, form: str | None, encoding: str | 
         csv.field_size_limit(MAX_FILE_BYTES)
         text = _to_utf8(raw, encoding)
         chosen = Format[form.upper()] if form else _guess(text)
-        rows, _ = rows_from_file(io.BytesIO(text), format=chosen, encoding="utf-8")  # type: ignore[arg-type]
+        rows, _ = rows_from_file(io.BytesIO(text), format=chosen, encoding="utf-8")
         yield from rows
     except (RowError, ValueError, csv.Error, TypeError, AttributeError) as error:
         raise SourceError(f"{name} cannot be read as {form or 'CSV, TSV, JSON or NDJSON'}: {error}") from error
@@ -319,9 +319,7 @@ def _from_values(source: QuerySource | RecordSource, names: Sequence[str], value
     fields = dict(zip(names, values, strict=True))
     render = templating.template(source.template, tuple(names)) if source.template else templating.joined(names[1:])
     kept = json.dumps(dict(list(fields.items())[1:]), ensure_ascii=False, default=str) if source.metadata else None
-    return make_row(
-        None if item is None else source.id_prefix + item, lambda: source.prepend + render(fields), kept
-    )
+    return make_row(None if item is None else source.id_prefix + item, lambda: source.prepend + render(fields), kept)
 
 
 def _plain(value: object) -> object:
@@ -339,4 +337,14 @@ def _without_empty(**values: object) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value}
 
 
-__all__ = ["FileSource", "Key", "QuerySource", "RecordSource", "Row", "Source", "TableSource", "read_records", "read_text"]
+__all__ = [
+    "FileSource",
+    "Key",
+    "QuerySource",
+    "RecordSource",
+    "Row",
+    "Source",
+    "TableSource",
+    "read_records",
+    "read_text",
+]

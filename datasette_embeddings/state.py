@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from datasette_embeddings import catalog
 from datasette_embeddings.database import column_names, quote, table_names
-from datasette_embeddings.derive import stale_items
 from datasette_embeddings.errors import StoreError
 from datasette_embeddings.tables import find_tables, has_own_tables
 
@@ -132,7 +131,9 @@ def _dimensions(conn: sqlite3.Connection, tables: Tables, collection: Collection
 def _similarities(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> int:
     if not collection.similarities:
         return 0
-    row = conn.execute(f"select count(*) from {tables.similarities} where collection_id = ?", [collection.id]).fetchone()
+    row = conn.execute(
+        f"select count(*) from {tables.similarities} where collection_id = ?", [collection.id]
+    ).fetchone()
     return int(row[0])
 
 
@@ -149,7 +150,7 @@ def _notes(conn: sqlite3.Connection, tables: Tables, collection: Collection, emb
         return
     if collection.built is None:
         yield "its first build was not finished: run the same command again"
-    elif stale_items(conn, tables, collection) or embedded != collection.embedded:
+    elif catalog.stale_items(conn, tables, collection) or embedded != collection.embedded:
         yield "vectors changed since the last build: similarities are stale until the next one"
     if collection.key == ("rowid",):
         yield "its table has no primary key: rows are identified by rowid, which VACUUM may change (a build notices)"

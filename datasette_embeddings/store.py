@@ -16,7 +16,8 @@ from datasette_embeddings import catalog
 from datasette_embeddings.database import connect, quote, table_names, transaction, translated
 from datasette_embeddings.errors import StoreError, UnknownCollection
 from datasette_embeddings.limits import CLAIM_SECONDS
-from datasette_embeddings.tables import NAMES, Tables, ensure_tables
+from datasette_embeddings.schema import ensure_tables
+from datasette_embeddings.tables import NAMES, Tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -171,7 +172,8 @@ class Store:
         built = datetime.now(timezone.utc).isoformat(timespec="seconds")
         with self._write() as conn:
             conn.executemany(
-                f"delete from {tables.embeddings} where collection_id = ? and id = ?", [(cid, i) for i in finish.removed]
+                f"delete from {tables.embeddings} where collection_id = ? and id = ?",
+                [(cid, i) for i in finish.removed],
             )
             conn.execute(f"delete from {tables.embeddings_issues} where collection_id = ?", [cid])
             conn.executemany(
@@ -255,6 +257,3 @@ def _alive(pid: int, host: str, heartbeat: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-

@@ -5,7 +5,7 @@ An embedding is a BLOB of little-endian float32, 4 bytes a dimension, as the `ll
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import orjson
@@ -139,7 +139,8 @@ def score_rows(rows: Vector, other: Vector) -> NDArray[np.float64]:
 
 def round_scores(dots: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return float32 dot products as scores: clipped to [-1, 1], 6 decimals, no negative zero."""
-    return np.clip(np.round(dots.astype(np.float64), SCORE_DECIMALS), -1.0, 1.0) + 0.0
+    scores: NDArray[np.float64] = np.clip(np.round(dots.astype(np.float64), SCORE_DECIMALS), -1.0, 1.0) + 0.0
+    return scores
 
 
 def kind(value: object) -> str:

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     from datasette_embeddings.tables import Tables
 
 DATABASE = click.Path(path_type=Path)
-config_option = click.option("-c", "--config", "config_path", type=DATABASE, help="Configuration file; metadata.yml beside the database by default.")
+config_option = click.option(
+    "-c",
+    "--config",
+    "config_path",
+    type=DATABASE,
+    help="Configuration file; metadata.yml beside the database by default.",
+)
 
 
 def load_config(config_path: Path | None, database: Path) -> Config:
@@ -44,7 +50,9 @@ def opened(database: Path, name: str) -> Iterator[tuple[sqlite3.Connection, Tabl
         yield conn, tables, collection
 
 
-def results(conn: sqlite3.Connection, tables: Tables, collection: Collection, hits: Sequence[Hit]) -> list[dict[str, Any]]:
+def results(
+    conn: sqlite3.Connection, tables: Tables, collection: Collection, hits: Sequence[Hit]
+) -> list[dict[str, Any]]:
     """Return hits with a line of each row's text."""
     from datasette_embeddings.rows import excerpts
 

@@ -17,18 +17,33 @@ if TYPE_CHECKING:
     from datasette_embeddings.config import Config
     from datasette_embeddings.sources import Source
 
-dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would be done and what it would cost; change nothing.")
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Say what would be done and what it would cost; change nothing."
+)
 yes_option = click.option("--yes", is_flag=True, help="Agree to sending texts to a remote model.")
-max_cost_option = click.option("--max-cost", type=click.FloatRange(min=0), help="Stop before spending more US dollars than this.")
-prefix_option = click.option("--table-prefix", default="", help="Put this before the names of all tables that are made.")
+max_cost_option = click.option(
+    "--max-cost", type=click.FloatRange(min=0), help="Stop before spending more US dollars than this."
+)
+prefix_option = click.option(
+    "--table-prefix", default="", help="Put this before the names of all tables that are made."
+)
 
 
 @click.command()
 @click.argument("database", type=DATABASE)
 @click.argument("table")
-@click.option("--column", "columns", multiple=True, help="Column to embed; several are joined. Default: the table's text columns.")
+@click.option(
+    "--column", "columns", multiple=True, help="Column to embed; several are joined. Default: the table's text columns."
+)
 @click.option("-m", "--model", help="Model name, see `models`. Default: the configuration's, else static.")
-@click.option("-n", "--similarities", type=click.IntRange(0, 1000), default=10, show_default=True, help="Related rows kept for each row.")
+@click.option(
+    "-n",
+    "--similarities",
+    type=click.IntRange(0, 1000),
+    default=10,
+    show_default=True,
+    help="Related rows kept for each row.",
+)
 @click.option("--name", help="Name of the collection. Default: the table's.")
 @dry_run_option
 @yes_option
@@ -66,11 +81,10 @@ def add(
     building.build(database, [spec], config, building.Options(dry_run=True), Console(yes=yes))
     if dry_run or not building.build(database, [spec], config, options, Console(yes=yes)):
         return
-    click.echo(f"\nTo keep it in a configuration (metadata.yml), where `datasette embeddings build` finds it:\n\n{_yaml(proposed, config, database)}")
     click.echo(
-        f"Now: datasette {database}\n"
-        f"     datasette embeddings search {database} {proposed.name} \"...\""
+        f"\nTo keep it in a configuration (metadata.yml), where `datasette embeddings build` finds it:\n\n{_yaml(proposed, config, database)}"
     )
+    click.echo(f'Now: datasette {database}\n     datasette embeddings search {database} {proposed.name} "..."')
 
 
 def _yaml(proposed: Any, config: Config, database: Path) -> str:  # noqa: ANN401
@@ -93,7 +107,9 @@ def _yaml(proposed: Any, config: Config, database: Path) -> str:  # noqa: ANN401
 @config_option
 @click.option("--only", multiple=True, metavar="NAME", help="Build this collection only; may be repeated.")
 @click.option("--rebuild", is_flag=True, help="Embed every row anew, beside what is there, then swap.")
-@click.option("--reuse", type=DATABASE, metavar="OLD.db", help="Copy vectors of the same model and text from an earlier file.")
+@click.option(
+    "--reuse", type=DATABASE, metavar="OLD.db", help="Copy vectors of the same model and text from an earlier file."
+)
 @dry_run_option
 @yes_option
 @max_cost_option
@@ -124,7 +140,9 @@ def build(
         click.echo("Nothing changed.")
 
 
-def _builds(paths: tuple[Path, ...], config_path: Path | None, only: tuple[str, ...]) -> list[tuple[Path, list[Spec], Config]]:
+def _builds(
+    paths: tuple[Path, ...], config_path: Path | None, only: tuple[str, ...]
+) -> list[tuple[Path, list[Spec], Config]]:
     """Return (database, what to build in it, configuration), checking first that every name is known."""
     from datasette_embeddings.config import databases_in
     from datasette_embeddings.errors import ConfigError, nearest
@@ -191,16 +209,25 @@ def _specs(database: Path, config: Config) -> list[Spec]:
 @click.option("--column", "columns", multiple=True, help="Column of --table to embed; may be repeated.")
 @click.option("--files", nargs=2, multiple=True, metavar="DIR GLOB", help="Files below a folder; the id is the path.")
 @click.option("--encoding", "encodings", multiple=True, help="Encoding to try first; UTF-8 by default.")
-@click.option("--format", "form", type=click.Choice(["json", "csv", "tsv", "nl"]), help="Format of FILE; found out by default.")
+@click.option(
+    "--format", "form", type=click.Choice(["json", "csv", "tsv", "nl"]), help="Format of FILE; found out by default."
+)
 @click.option("--template", help="Jinja template over the columns: what is embedded.")
 @click.option("-m", "--model", help="Model name, see `models`. Default: the collection's, else static.")
 @click.option("--prefix", "id_prefix", default="", help="Put this before every id.")
 @click.option("--prepend", default="", help="Put this before every text, e.g. 'passage: '.")
-@click.option("--store/--no-store", default=None, help="Keep the text in the database. Default: yes, but not for --table.")
+@click.option(
+    "--store/--no-store", default=None, help="Keep the text in the database. Default: yes, but not for --table."
+)
 @click.option("--metadata", is_flag=True, help="Keep the other columns as JSON.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Texts sent to the model at once, at most.")
 @click.option("--delete-missing", is_flag=True, help="Remove items that this source does not have.")
-@click.option("-n", "--similarities", type=click.IntRange(0, 1000), help="Related items kept for each item. Default: 10, or as before.")
+@click.option(
+    "-n",
+    "--similarities",
+    type=click.IntRange(0, 1000),
+    help="Related items kept for each item. Default: 10, or as before.",
+)
 @dry_run_option
 @yes_option
 @max_cost_option
@@ -317,7 +344,14 @@ def _stream(name: str) -> tuple[Any, str]:
 @click.command()
 @click.argument("database", type=DATABASE)
 @click.argument("collection")
-@click.option("-n", "--number", type=click.IntRange(0, 1000), default=10, show_default=True, help="Related items kept for each item; 0 removes them.")
+@click.option(
+    "-n",
+    "--number",
+    type=click.IntRange(0, 1000),
+    default=10,
+    show_default=True,
+    help="Related items kept for each item; 0 removes them.",
+)
 @says_errors
 def similarities(database: Path, collection: str, number: int) -> None:
     """Compute the stored similarities of COLLECTION, also of one that `llm` made."""
@@ -328,7 +362,9 @@ def similarities(database: Path, collection: str, number: int) -> None:
     with Store(database) as store:
         found = store.find(collection)
         if found is None:
-            raise UnknownCollection(f"there is no collection {collection!r} in {database}; see `datasette embeddings collections`")
+            raise UnknownCollection(
+                f"there is no collection {collection!r} in {database}; see `datasette embeddings collections`"
+            )
         with store.claim():
             made = building.similarities_alone(store, found, number, Console())
     click.echo(f"{collection}: {made:,} similarities")
@@ -341,16 +377,18 @@ def similarities(database: Path, collection: str, number: int) -> None:
 @says_errors
 def delete(database: Path, collection: str | None, everything: bool) -> None:
     """Remove COLLECTION and all that was derived from it, or, with --all, everything that this tool made."""
-    from datasette_embeddings.store import Store
-    from datasette_embeddings.errors import UnknownCollection, nearest
     from datasette_embeddings import catalog
+    from datasette_embeddings.errors import UnknownCollection, nearest
+    from datasette_embeddings.store import Store
 
     if bool(collection) == everything:
         raise click.UsageError("Give a COLLECTION, or --all.")
     with Store(database) as store:
         names = [c.name for c in catalog.collections(store.conn, store.tables)]
         if collection and collection not in names:
-            raise UnknownCollection(f"there is no collection {collection!r} in {database}; {nearest(collection, names)}")
+            raise UnknownCollection(
+                f"there is no collection {collection!r} in {database}; {nearest(collection, names)}"
+            )
         with store.claim():
             for found in catalog.collections(store.conn, store.tables):
                 if everything or found.name == collection:

@@ -69,9 +69,7 @@ class Console:
         def rate(_: object) -> str:
             return f"{bar.pos / max(time.monotonic() - started, 1e-9):,.0f}/s"
 
-        with click.progressbar(
-            length=total, label=label, file=sys.stderr, show_pos=True, item_show_func=rate
-        ) as bar:
+        with click.progressbar(length=total, label=label, file=sys.stderr, show_pos=True, item_show_func=rate) as bar:
             yield lambda done: bar.update(done, current_item=done)
 
     def _lines(self, label: str, total: int) -> Iterator[Callable[[int], None]]:

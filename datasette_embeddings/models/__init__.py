@@ -17,7 +17,17 @@ from datasette_embeddings.models.base import Embedded, EmbeddingModel, Item, Pur
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["PROVIDERS", "Embedded", "EmbeddingModel", "Item", "Provider", "Purpose", "available", "get_model", "parse_name"]
+__all__ = [
+    "PROVIDERS",
+    "Embedded",
+    "EmbeddingModel",
+    "Item",
+    "Provider",
+    "Purpose",
+    "available",
+    "get_model",
+    "parse_name",
+]
 
 
 class Provider(NamedTuple):

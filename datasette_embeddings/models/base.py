@@ -65,6 +65,7 @@ class EmbeddingModel(ABC):
         asymmetric: `purpose` changes the vector.
         usd_per_million_tokens: price, None when unknown, 0.0 when local.
         batch_items, batch_tokens: bounds of one batch; tokens count padding (items x longest).
+
     """
 
     name: str
@@ -109,7 +110,8 @@ class EmbeddingModel(ABC):
         embedded = self.embed([item], purpose)
         if embedded.failures:
             raise ModelError(f"{self.name} gives no vector for this: {embedded.failures[0]}")
-        return embedded.vectors[0]
+        vector: NDArray[np.float32] = embedded.vectors[0]
+        return vector
 
 
 def plan_batches(counts: Sequence[int], batch_items: int, batch_tokens: int) -> Iterator[list[int]]:
@@ -133,7 +135,9 @@ def checked(model: EmbeddingModel, embedded: Embedded, expected: int) -> Embedde
     """Return *embedded* with unit rows, its unusable rows moved to failures."""
     vectors = np.ascontiguousarray(embedded.vectors, dtype=np.float32)
     if vectors.ndim != 2 or vectors.shape[0] != expected:
-        raise ModelError(f"{model.name} gave an array of shape {vectors.shape} for {expected} items; nothing of it was stored")
+        raise ModelError(
+            f"{model.name} gave an array of shape {vectors.shape} for {expected} items; nothing of it was stored"
+        )
     none = len(embedded.failures) == expected  # then the number of columns means nothing
     if model.dimensions is None and not none:
         model.dimensions = vectors.shape[1]

@@ -1,0 +1,173 @@
+"""How our tables come to be in a database file: DDL, migrations, and refusal of other tables of the same names.
+
+llm's two tables are made with llm's own DDL and recorded as its migrations, so that llm reads and writes our files; ours
+come under our own migration set.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from datasette_embeddings.database import column_names, table_names
+from datasette_embeddings.errors import StoreError
+from datasette_embeddings.tables import LLM_COLUMNS, NAMES, Tables, find_tables, has_own_tables, is_llm
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+
+    from sqlite_utils import Migrations
+    from sqlite_utils.db import Database
+
+OWN_SET = "datasette_embeddings"
+LLM_SET = "llm.embeddings"
+LLM_MIGRATIONS = (
+    "m001_create_tables",
+    "m002_foreign_key",
+    "m003_add_updated",
+    "m004_store_content_hash",
+    "m005_add_content_blob",
+)
+
+LLM_DDL = """
+CREATE TABLE {collections} (
+   "id" INTEGER PRIMARY KEY,
+   "name" TEXT,
+   "model" TEXT
+);
+CREATE UNIQUE INDEX {idx_collections_name}
+    ON {collections} ("name");
+CREATE TABLE {embeddings} (
+   "collection_id" INTEGER REFERENCES {collections}("id"),
+   "id" TEXT,
+   "embedding" BLOB,
+   "content" TEXT,
+   "content_blob" BLOB,
+   "content_hash" BLOB,
+   "metadata" TEXT,
+   "updated" INTEGER,
+   PRIMARY KEY ("collection_id", "id")
+);
+CREATE INDEX {idx_embeddings_content_hash}
+    ON {embeddings} ("content_hash");
+"""
+
+OWN_DDL = """
+CREATE TABLE {embeddings_collections} (
+    collection_id INTEGER PRIMARY KEY REFERENCES {collections}(id),
+    owner TEXT NOT NULL,           -- config, add, embed or import: who may rebuild it
+    source TEXT,                   -- JSON: where its rows come from
+    template TEXT,
+    fingerprint TEXT,              -- of model, prefix and template
+    model_fingerprint TEXT,        -- of model and dimensions alone: vectors of equal ones may be copied
+    dimensions INTEGER,
+    similarities INTEGER,          -- k of the stored similarities; NULL when there are none
+    generation INTEGER NOT NULL DEFAULT 0,
+    built TEXT,                    -- UTC, ISO 8601
+    rows INTEGER, embedded INTEGER, skipped INTEGER, failed INTEGER,
+    tokens INTEGER NOT NULL DEFAULT 0,
+    cost_usd REAL,
+    query_prefix TEXT
+);
+CREATE TABLE {embeddings_issues} (
+    collection_id INTEGER, id TEXT, status TEXT, reason TEXT,
+    PRIMARY KEY (collection_id, id)
+) WITHOUT ROWID;
+CREATE TABLE {embeddings_changes} (
+    collection_id INTEGER, id TEXT,
+    PRIMARY KEY (collection_id, id)
+) WITHOUT ROWID;
+CREATE TABLE {embeddings_builds} (
+    claim INTEGER PRIMARY KEY CHECK (claim = 1),
+    pid INTEGER, host TEXT, heartbeat INTEGER
+);
+CREATE TABLE {similarities} (
+    id TEXT, other_id TEXT, score REAL, collection_id INTEGER,
+    PRIMARY KEY (id, collection_id, other_id)
+) WITHOUT ROWID;
+"""
+
+
+def ensure_tables(conn: sqlite3.Connection, prefix: str = "") -> Tables:
+    """Make what is missing of our tables and bring older ones up to date; raises StoreError on a clash of names."""
+    found = find_tables(conn)
+    tables = found or Tables(prefix)
+    if found and prefix and found.prefix != prefix:
+        raise StoreError(
+            f"this file keeps its embeddings under the table prefix {found.prefix!r}, not {prefix!r}; use that one"
+        )
+    if not has_own_tables(conn, tables):
+        _refuse_clash(conn, tables)
+    _migrate(conn, tables)
+    return tables
+
+
+def _refuse_clash(conn: sqlite3.Connection, tables: Tables) -> None:
+    existing = table_names(conn)
+    for name in NAMES:
+        plain = tables.plain(name)
+        if plain not in existing or (not tables.prefix and name in LLM_COLUMNS and is_llm(conn)):
+            continue
+        columns = column_names(conn, plain)
+        if plain in {"embeddings", "similarities"} and {"id"} <= set(columns) <= {
+            "id",
+            "embedding",
+            "other_id",
+            "score",
+        }:
+            raise StoreError(
+                f"the table {plain!r} was made by openai-to-sqlite: `datasette embeddings import` takes it over"
+            )
+        raise StoreError(
+            f"this file already has a {existing[plain]} {plain!r} with columns {', '.join(columns)}, which is not ours; "
+            "keep both with --table-prefix emb_ (or `table_prefix: emb_` in the configuration)"
+        )
+
+
+def _migrate(conn: sqlite3.Connection, tables: Tables) -> None:
+    """Apply llm's migrations (in their final form) and ours, each recorded where sqlite-utils and llm look for them."""
+    from sqlite_utils import Database, Migrations
+
+    db = Database(conn)
+    llm_set = Migrations(LLM_SET if not tables.prefix else f"{OWN_SET}.{tables.prefix}llm")
+    for name in LLM_MIGRATIONS:
+        llm_set(name=name)(_llm_step(tables))
+    own_set = Migrations(OWN_SET if not tables.prefix else f"{OWN_SET}.{tables.prefix}")
+    own_set(name="m001_tables")(_ddl_step(OWN_DDL, tables))
+    if _newer(own_set, db):
+        raise StoreError(
+            "this file was written by a newer release of this package: pip install -U datasette-embeddings-suite"
+        )
+    for migrations in (llm_set, own_set):
+        if migrations.pending(db):
+            migrations.apply(db)
+
+
+def _newer(migrations: Migrations, db: Database) -> bool:
+    known = {migration.name for migration in migrations._migrations}
+    return any(applied.name not in known for applied in migrations.applied(db))
+
+
+def _ddl_step(ddl: str, tables: Tables) -> Callable[[Database], None]:
+    def step(db: Database) -> None:
+        for statement in ddl.format_map({name: getattr(tables, name) for name in NAMES}).split(";\n"):
+            if statement.strip():
+                db.conn.execute(statement)
+
+    return step
+
+
+def _llm_step(tables: Tables) -> Callable[[Database], None]:
+    """Return a step that makes llm's tables, or adds the columns that an older llm has not made yet."""
+
+    def step(db: Database) -> None:
+        existing = table_names(db.conn)
+        if tables.plain("embeddings") not in existing:
+            _ddl_step(LLM_DDL, tables)(db)
+            return
+        columns = column_names(db.conn, tables.plain("embeddings"))
+        for column, kind in (("updated", "INTEGER"), ("content_hash", "BLOB"), ("content_blob", "BLOB")):
+            if column not in columns:
+                db.conn.execute(f"alter table {tables.embeddings} add column {column} {kind}")
+
+    return step
