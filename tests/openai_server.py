@@ -18,6 +18,7 @@ import json
 import re
 import socket
 import struct
+import sys
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
@@ -97,8 +98,7 @@ class OpenAIServer:
         self._script: list[Fault | None] = []
         self._always: Fault | None = None
         self._lock = threading.Lock()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
+        self._http = QuietServer(("127.0.0.1", 0), Handler)
         self._http.suite = self
 
     def __enter__(self) -> OpenAIServer:
@@ -162,6 +162,16 @@ class OpenAIServer:
         """Record texts that were answered."""
         with self._lock:
             self.texts += texts
+
+
+class QuietServer(ThreadingHTTPServer):
+    """Prints nothing where the other side hung up, as these tests make it do."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: object, address: object) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, address)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -237,8 +247,7 @@ def reset(handler: Handler, request: Request, answer: dict[str, Any]) -> None:
     """A fault: the connection is reset without an answer."""
     handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     handler.close_connection = True
-    handler.rfile.close()
-    handler.wfile.close()
+    handler.rfile.close()  # the last to hold the socket but for the connection itself
     handler.connection.close()
 
 
