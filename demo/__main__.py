@@ -45,9 +45,7 @@ def make_tables(database: Path) -> None:
             print(f"{name}: {len(rows):,} rows, {'written' if changed else 'unchanged'}")
 
 
-def replace_table(
-    connection: sqlite3.Connection, name: str, create: str, rows: Sequence[tuple[object, ...]]
-) -> bool:
+def replace_table(connection: sqlite3.Connection, name: str, create: str, rows: Sequence[tuple[object, ...]]) -> bool:
     """Make the table hold exactly these rows; return False, having written nothing, where it did already."""
     if current(connection, name, create) == sorted(rows):
         return False
@@ -62,12 +60,8 @@ def replace_table(
 
 def current(connection: sqlite3.Connection, name: str, create: str) -> list[tuple[object, ...]] | None:
     """Return the sorted rows of a table, or None where it is missing or was made another way."""
-    found = connection.execute(
-        "select sql from sqlite_master where type = 'table' and name = ?", [name]
-    ).fetchone()
-    if (
-        found is None or found[0].split()[2:] != create.split()[2:]
-    ):  # SQLite writes "CREATE TABLE" in capitals
+    found = connection.execute("select sql from sqlite_master where type = 'table' and name = ?", [name]).fetchone()
+    if found is None or found[0].split()[2:] != create.split()[2:]:  # SQLite writes "CREATE TABLE" in capitals
         return None
     return sorted(connection.execute(f"select * from {name}").fetchall())
 

@@ -117,9 +117,7 @@ def python_rows() -> Iterator[Row]:
     from pydoc_data.topics import topics
 
     for name, text in sorted(topics.items()):
-        yield from row(
-            PYTHON, PurePosixPath(name), text, source=f"Python {platform.python_version()}, pydoc_data"
-        )
+        yield from row(PYTHON, PurePosixPath(name), text, source=f"Python {platform.python_version()}, pydoc_data")
 
 
 def row(project: Project, page: PurePosixPath, text: str, source: str) -> Iterator[Row]:
@@ -159,9 +157,7 @@ def split_title(text: str) -> tuple[str, str]:
     return re.sub(r'[`"*]', "", title).strip(), text[match.end() :].strip()
 
 
-UNSEEN = (
-    r"(?:py:)?(?:currentmodule|module|highlight|contents|index|meta|toctree|image|rst-class|only|testsetup)"
-)
+UNSEEN = r"(?:py:)?(?:currentmodule|module|highlight|contents|index|meta|toctree|image|rst-class|only|testsetup)"
 """Directives that show nothing in a page of text."""
 
 MARKUP = [

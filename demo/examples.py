@@ -34,16 +34,16 @@ EXAMPLES = [
         ("datasette", ".", "--get", "/demo/search_functions.json?q=list+plugins&_shape=array"),
     ),
     Example(
-        "Pages related to one page, across projects",
+        "Pages related to a page, across projects",
         ("datasette", "embeddings", "similar", "demo.db", "articles", "flask/deploying/nginx", "-n", "3"),
     ),
     Example(
         "The same as SQL that joins the similarities stored in the file: no model runs",
-        ("datasette", ".", "--get", "/demo/related_articles.json?id=scrapy/topics/logging&_shape=array"),
+        ("datasette", ".", "--get", "/demo/related_articles.json?id=jinja/templates&_shape=array"),
     ),
     Example(
         "The llm tool reads the same file",
-        ("llm", "similar", "sentences", "-d", "demo.db", "-c", "an old man has a box of tools", "-n", "1"),
+        ("llm", "similar", "functions", "-d", "demo.db", "-c", "list plugins", "-n", "1"),
     ),
 ]
 

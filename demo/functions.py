@@ -45,9 +45,7 @@ def package_folder(package: str) -> Path:
     """Return the folder that an installed package is in."""
     spec = find_spec(package)
     if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(
-            f"the package {package} is not installed here: pip install -r requirements/demo.txt"
-        )
+        raise ModuleNotFoundError(f"the package {package} is not installed here: pip install -r requirements/demo.txt")
     return Path(spec.origin).parent
 
 
