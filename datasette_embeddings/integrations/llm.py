@@ -56,7 +56,7 @@ def embed(model_id: str, items: list[str | bytes]) -> list[list[float]]:
     return vectors
 
 
-@llm.hookimpl  # type: ignore[untyped-decorator]
+@llm.hookimpl
 def register_embedding_models(register: Callable[[llm.EmbeddingModel], None]) -> None:
     """Add our models to llm's."""
     for model_id in MODELS:
