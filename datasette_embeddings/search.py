@@ -45,8 +45,8 @@ def nearest_items(
     best: list[Hit] = []
     seen_dimensions: set[int] = set()
     usable = False
-    for found, blobs in _chunks(conn, tables, collection, ids):
-        names, matrix, others = stack(found, blobs, vector.size)
+    for chunk, blobs in _chunks(conn, tables, collection, ids):
+        names, matrix, others = stack(chunk, blobs, vector.size)
         seen_dimensions |= others
         usable = usable or bool(names)
         best = merge_best(best, names, vectors.score_rows(matrix, vector), k)

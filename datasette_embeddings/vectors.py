@@ -139,8 +139,8 @@ def score_rows(rows: Vector, other: Vector) -> NDArray[np.float64]:
 
 def round_scores(dots: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return float32 dot products as scores: clipped to [-1, 1], 6 decimals, no negative zero."""
-    scores: NDArray[np.float64] = np.clip(np.round(dots.astype(np.float64), SCORE_DECIMALS), -1.0, 1.0) + 0.0
-    return scores
+    rounded = np.round(dots.astype(np.float64), SCORE_DECIMALS)
+    return np.asarray(np.clip(rounded, -1.0, 1.0) + 0.0, dtype=np.float64)
 
 
 def kind(value: object) -> str:

@@ -1,0 +1,273 @@
+"""The plugin inside Datasette, on whichever line is installed: functions, queries, permissions, configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from datasette.app import Datasette
+from datasette.utils import StartupError
+from openai_server import OpenAIServer
+
+from datasette_embeddings import compat, embedder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+IS_V1 = hasattr(Datasette, "allowed")
+
+
+def make_site(directory: Path, plugin: dict[str, Any] | None = None, **site: Any) -> Datasette:
+    """Return a Datasette of a directory, with a plugin block and further configuration where each line reads it."""
+    plugins = {"plugins": {"datasette-embeddings": plugin}} if plugin else {}
+    if IS_V1:
+        (directory / "metadata.yml").write_text(yaml.safe_dump(plugins))
+        (directory / "datasette.yml").write_text(yaml.safe_dump(site))
+    else:
+        settings = site.pop("settings", {})
+        (directory / "metadata.yml").write_text(yaml.safe_dump({**plugins, **site}))
+        (directory / "settings.json").write_text(json.dumps(settings))
+    return Datasette(config_dir=directory)
+
+
+async def rows(site: Datasette, path: str, **cookies: str) -> list[dict[str, Any]]:
+    """Return the rows of a query as objects."""
+    response = await site.client.get(path + ("&" if "?" in path else "?") + "_shape=array", cookies=cookies)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+@pytest.mark.asyncio
+async def test_plugin_is_listed(built: Path) -> None:
+    """`/-/plugins.json` names the distribution."""
+    listed = (await make_site(built.parent).client.get("/-/plugins.json")).json()
+    assert "datasette-embeddings-suite" in [plugin["name"] for plugin in listed]
+
+
+@pytest.mark.asyncio
+async def test_functions_run_in_sql(built: Path) -> None:
+    """The SQL functions, and the seed's spellings, are on every connection."""
+    site = make_site(built.parent)
+    sql = "select embed_dimensions(embedding) as d, llm_embed_cosine(embedding, embedding) as c from embeddings limit 1"
+    found = await rows(site, "/news/-/query.json?sql=" + sql if IS_V1 else "/news.json?sql=" + sql)
+    assert found[0]["d"] == 256
+    assert found[0]["c"] == pytest.approx(1.0)
+
+
+@pytest.mark.asyncio
+async def test_search_finds_by_meaning(built: Path) -> None:
+    """`search_c` returns the row's own columns and a score, nearest first, of words that the row does not use."""
+    found = await rows(make_site(built.parent), "/news/search_articles.json?q=weather+temperature")
+    assert list(found[0]) == ["id", "path", "title", "body", "topic", "score"]
+    assert {row["topic"] for row in found[:2]} == {"weather"}
+    assert [row["score"] for row in found] == sorted((row["score"] for row in found), reverse=True)
+    assert len(found) == 8
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("path", ["search_articles.json?q=", "search_articles.json", "related_articles.json?id="])
+async def test_empty_parameter_finds_nothing(built: Path, path: str) -> None:
+    """An empty form is not an error and not every row."""
+    assert await rows(make_site(built.parent), f"/news/{path}") == []
+
+
+@pytest.mark.asyncio
+async def test_related_reads_the_stored_similarities(built: Path) -> None:
+    """`related_c` gives what the similarities table holds for that id, the row itself left out."""
+    found = await rows(make_site(built.parent), "/news/related_articles.json?id=news/rates")
+    with sqlite3.connect(built) as conn:
+        sql = "select other_id, score from similarities where id = 'news/rates' order by score desc, other_id"
+        stored = conn.execute(sql).fetchall()
+    assert [(row["id"], row["score"]) for row in found] == stored
+    assert found[0]["id"] == "news/inflation"
+
+
+@pytest.mark.asyncio
+async def test_queries_use_indexes(built: Path) -> None:
+    """No query scans the source table or the similarities."""
+    with sqlite3.connect(built) as conn:
+        from datasette_embeddings import queries, register
+
+        register(conn)
+        for query in queries.queries_of(conn):
+            plan = [row[3] for row in conn.execute("explain query plan " + query.sql, {"q": "x", "id": "x"})]
+            scans = [step for step in plan if step.startswith("SCAN") and "VIRTUAL TABLE" not in step]
+            assert not scans, (query.name, plan)
+
+
+@pytest.mark.asyncio
+async def test_query_of_the_same_name_is_left_alone(built: Path) -> None:
+    """What the site configured under our name stays what it was, also on the second request."""
+    own = {"databases": {"news": {"queries": {"search_articles": {"sql": "select 'mine' as whose, :q as q"}}}}}
+    site = make_site(built.parent, **own)
+    for _ in range(2):
+        assert await rows(site, "/news/search_articles.json?q=x") == [{"whose": "mine", "q": "x"}]
+        assert (await rows(site, "/news/related_articles.json?id=news/rates"))[0]["id"] == "news/inflation"
+
+
+@pytest.mark.asyncio
+async def test_queries_run_where_arbitrary_sql_is_off(built: Path) -> None:
+    """A public site without SQL still serves its searches."""
+    site = make_site(built.parent, settings={"default_allow_sql": False})
+    sql = "/news/-/query.json?sql=select+1" if IS_V1 else "/news.json?sql=select+1"
+    assert (await site.client.get(sql)).status_code == 403
+    assert len(await rows(site, "/news/search_articles.json?q=football")) == 8
+
+
+@pytest.mark.asyncio
+async def test_query_page_shows_title_and_sql(built: Path) -> None:
+    """The HTML page has a form, a title and the SQL to copy."""
+    text = (await make_site(built.parent).client.get("/news/search_articles?q=football")).text
+    assert "Search articles by meaning" in text
+    assert "embed_search(" in text
+    assert 'name="q"' in text
+
+
+@pytest.mark.asyncio
+async def test_new_collection_appears_in_a_running_site(news: Path, cli: Callable) -> None:
+    """A build beside the server needs no restart."""
+    site = make_site(news.parent)
+    await site.invoke_startup()
+    assert (await site.client.get("/news/search_articles.json?q=x")).status_code == 404
+    cli("add", news, "articles")
+    assert (await rows(site, "/news/search_articles.json?q=football"))[0]["topic"] == "sport"
+    cli("delete", news, "articles")
+    assert (await site.client.get("/news/search_articles.json?q=x")).status_code == 404
+
+
+@pytest.mark.asyncio
+async def test_baked_file_needs_no_model_and_no_writing(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Immutable, in a folder without write permission, with every model gone: related content is served."""
+
+    def gone(*_: object) -> None:
+        raise AssertionError("a model was asked for")
+
+    monkeypatch.setattr(embedder, "get_model", gone)
+    before = sorted(os.listdir(built.parent))
+    built.chmod(stat.S_IREAD)
+    built.parent.chmod(stat.S_IREAD | stat.S_IEXEC)
+    try:
+        site = Datasette([], immutables=[str(built)])
+        assert (await rows(site, "/news/related_articles.json?id=news/rates"))[0]["id"] == "news/inflation"
+        vector = "/news/related_articles.json?id=news/none"
+        assert await rows(site, vector) == []
+        assert (await site.client.get("/news/search_articles.json?q=storm")).status_code == 400
+    finally:
+        built.parent.chmod(stat.S_IRWXU)
+    assert sorted(os.listdir(built.parent)) == before
+
+
+@pytest.mark.asyncio
+async def test_search_does_not_scale_with_the_time_limit(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model slower than Datasette's SQL time limit still answers our own query: it is asked before the SQL runs."""
+    import time
+
+    from datasette_embeddings.models.static import StaticModel
+
+    real = StaticModel.embed_batch
+    asked = []
+
+    def slow(self: Any, items: Any, purpose: Any) -> Any:
+        asked.append(items)
+        time.sleep(0.4)
+        return real(self, items, purpose)
+
+    monkeypatch.setattr(StaticModel, "embed_batch", slow)
+    site = make_site(built.parent, settings={"sql_time_limit_ms": 200})
+    assert len(await rows(site, "/news/search_articles.json?q=a+text+never+asked+before")) == 8
+    assert len(asked) == 1
+
+
+@pytest.fixture
+def remote(news: Path, cli: Callable):
+    """The articles, embedded by a server on this machine that counts as remote, and its settings."""
+    with OpenAIServer() as server:
+        settings = {"models": {"openai/any": {"base_url": server.url}}}
+        (news.parent / "metadata.yml").write_text(yaml.safe_dump({"plugins": {"datasette-embeddings": settings}}))
+        cli("add", news, "articles", "-m", "openai/any", "--yes")
+        yield news, server, settings
+
+
+@pytest.mark.asyncio
+async def test_remote_model_is_not_open_to_sql(remote: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arbitrary SQL cannot spend; our own query can; `allow_sql: true` opens it."""
+    news, server, settings = remote
+    from datasette_embeddings.models import get_model
+
+    monkeypatch.setattr(get_model("openai/any", settings["models"]), "remote", True, raising=False)
+    site = make_site(news.parent, settings)
+    paid = len(server.texts)
+    sql = "select embed_text('openai/any', 'spend my money') as v"
+    url = ("/news/-/query.json?sql=" if IS_V1 else "/news.json?sql=") + sql
+    assert (await site.client.get(url)).status_code == 400
+    assert len(server.texts) == paid
+    assert len(await rows(site, "/news/search_articles.json?q=storm+floods")) == 8
+    assert len(server.texts) == paid + 1
+    await rows(site, "/news/search_articles.json?q=storm+floods")
+    assert len(server.texts) == paid + 1
+    opened = make_site(news.parent, {**settings, "allow_sql": True})
+    assert (await opened.client.get(url)).status_code == 200
+    assert len(server.texts) == paid + 2
+
+
+@pytest.mark.asyncio
+async def test_denied_visitor_does_not_spend(remote: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who may not view the database gets 403, and nothing is embedded for them."""
+    news, server, settings = remote
+    site = make_site(news.parent, settings, databases={"news": {"allow": {"id": "root"}}})
+    paid = len(server.texts)
+    response = await site.client.get("/news/search_articles.json?q=private+question")
+    assert response.status_code == 403
+    assert len(server.texts) == paid
+    actor = {"ds_actor": site.sign({"a": {"id": "root"}}, "actor")}
+    assert len(await rows(site, "/news/search_articles.json?q=private+question", **actor)) == 8
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ({"models": {"openai/x": {"api_key": "sk-canary"}}}, r"models\.openai/x\.api_key"),
+        ({"defaultmodel": "static"}, "did you mean default_model"),
+        ({"collections": {"a b": {"table": "t", "columns": ["x"]}}}, "letters, digits"),
+    ],
+)
+async def test_configuration_is_refused_at_start_up(built: Path, block: dict, message: str) -> None:
+    """A literal key or an unknown key stops start-up with its place; the key itself is not repeated."""
+    site = make_site(built.parent, block)
+    with pytest.raises(StartupError, match=message) as caught:
+        await site.invoke_startup()
+    assert "sk-canary" not in str(caught.value)
+
+
+@pytest.mark.asyncio
+async def test_configuration_in_two_places_is_refused(built: Path) -> None:
+    """1.0 would ignore one of them without a word."""
+    block = {"plugins": {"datasette-embeddings": {"default_model": "static"}}}
+    for name in ("metadata.yml", "datasette.yml"):
+        (built.parent / name).write_text(yaml.safe_dump(block))
+    with pytest.raises(StartupError, match=r"metadata\.yml and datasette\.yml"):
+        await Datasette(config_dir=built.parent).invoke_startup()
+
+
+@pytest.mark.asyncio
+async def test_rival_plugin_is_named(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another distribution with the same import name stops start-up in one sentence."""
+    from datasette_embeddings import site as site_module
+
+    monkeypatch.setattr(site_module, "distribution", lambda name: name)
+    with pytest.raises(StartupError, match="pip uninstall datasette-embeddings"):
+        await make_site(built.parent).invoke_startup()
+
+
+def test_line_is_known(built: Path) -> None:
+    """The one place that tells the lines apart tells them apart."""
+    import datasette
+
+    assert compat.is_v1(Datasette([str(built)])) == (not datasette.__version__.startswith("0."))
