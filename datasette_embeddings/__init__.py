@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from datasette import hookimpl
+from pluggy import HookimplMarker
 
 if TYPE_CHECKING:
     import sqlite3
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from datasette.app import Datasette
 
 __all__ = ["register"]
+
+hookimpl = HookimplMarker("datasette")
+"""Datasette's own marker, made here so that `llm` and `sqlite-utils` need not import Datasette to load our hooks."""
 
 
 def register(conn: sqlite3.Connection) -> None:

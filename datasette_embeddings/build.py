@@ -20,7 +20,7 @@ from datasette_embeddings.config import Config, Prefix
 from datasette_embeddings.database import connect, table_names, translated
 from datasette_embeddings.errors import ConfigError, StoreError, UnknownCollection
 from datasette_embeddings.language import share_not_english
-from datasette_embeddings.models import get_model, parse_name
+from datasette_embeddings.models import aliases, get_model
 from datasette_embeddings.sources import QuerySource, TableSource
 from datasette_embeddings.store import Finish, SimilarityChange, Store
 from datasette_embeddings.tables import Tables, find_tables, has_own_tables
@@ -168,14 +168,6 @@ def digest(parts: list[str]) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def name_for_llm(model: EmbeddingModel) -> str:
-    """Return the model name as the `llm` tool resolves it."""
-    provider, rest = parse_name(model.name)
-    if provider == "llm" or (provider == "openai" and rest.startswith("text-embedding-")):
-        return rest
-    return model.name
-
-
 def build(path: Path, specs: Sequence[Spec], config: Config, options: Options, report: Reporter) -> bool:
     """Build collections of one database file; returns whether anything had to be done.
 
@@ -286,7 +278,8 @@ def _base(
 
 
 def _same_model(collection: Collection, model: EmbeddingModel) -> bool:
-    return collection.model in {model.name, name_for_llm(model)} or get_model(collection.model).name == model.name
+    """Tell whether a collection that has no fingerprint, as llm makes them, is of this model."""
+    return collection.model in {model.name, model.llm_name} or model.name in aliases(collection.model)
 
 
 def _reuse(
@@ -375,7 +368,7 @@ def _target(task: Task, store: Store) -> Collection:
         leftover = store.find(name)
         if leftover:
             store.delete(leftover)
-        collection = store.create(name, name_for_llm(model))
+        collection = store.create(name, model.llm_name or model.name)
     return store.describe(
         collection,
         owner=spec.owner,

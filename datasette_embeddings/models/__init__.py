@@ -106,7 +106,8 @@ def get_model(name: str, settings: Mapping[str, Mapping[str, Any]] | None = None
     *settings* is the `models:` block of the configuration: model name -> its settings.
     Raises ModelError (MissingExtra, MissingKey, ...) with what to do about it.
     """
-    own = dict((settings or {}).get(name, {}))
+    wanted = parse_name(name)
+    own = next((dict(found) for known, found in (settings or {}).items() if parse_name(known) == wanted), {})
     key = f"{name} {sorted(own.items())!r}"
     with _lock:
         if key not in _loaded:
@@ -114,11 +115,16 @@ def get_model(name: str, settings: Mapping[str, Mapping[str, Any]] | None = None
         return _loaded[key]
 
 
+def aliases(name: str) -> set[str]:
+    """Return further names under which the same vectors are to be had here."""
+    return {"minilm"} if name in MINILM_ALIASES and not _has_torch() else set()
+
+
 def _load(name: str, settings: Mapping[str, Any]) -> EmbeddingModel:
     if not name.strip():
         raise ModelError(f"a model name is empty; {nearest('', PROVIDERS)}")
     provider, rest = parse_name(name)
-    if name in MINILM_ALIASES and not _has_torch():
+    if aliases(name):
         provider, rest = "minilm", ""
     module = import_module(f"datasette_embeddings.models.{PROVIDERS[provider][0]}")
     model: EmbeddingModel = module.load(rest, settings)

@@ -56,6 +56,7 @@ class EmbeddingModel(ABC):
 
     Attributes:
         name: as the user spells it: `minilm`, `openai/text-embedding-3-small`.
+        llm_name: under which the llm tool finds the very same vectors; None where that is *name*.
         revision: changes whenever the same text would get another vector (weights' SHA-256, table id); may be empty.
         dimensions: of every vector; None until the first answer of a remote model.
         modalities: {"text"}, {"image"} or both.
@@ -69,6 +70,7 @@ class EmbeddingModel(ABC):
     """
 
     name: str
+    llm_name: str | None = None
     revision: str = ""
     dimensions: int | None = None
     modalities: frozenset[str] = frozenset({"text"})

@@ -55,6 +55,7 @@ class LlmModel(EmbeddingModel):
 
     def __init__(self, rest: str, settings: Mapping[str, Any]) -> None:
         self.name = f"llm/{rest}"
+        self.llm_name = rest
         for key in settings:
             if key not in SETTINGS:
                 raise ConfigError(f"{self.name}: there is no setting {key}; {nearest(key, SETTINGS)}")

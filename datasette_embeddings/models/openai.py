@@ -109,6 +109,13 @@ def load(rest: str, settings: Mapping[str, Any]) -> EmbeddingModel:
     return OpenAIModel(rest, settings)
 
 
+def name_at_llm(model: str, dimensions: int | None) -> str | None:
+    """Return the llm tool's name for a model of OpenAI with these dimensions, None where it has none."""
+    if dimensions is None or dimensions == DIMENSIONS.get(model):
+        return model
+    return next((name for name, cut in VARIANTS.items() if cut == (model, dimensions)), None)
+
+
 class RefusedError(ProviderError):
     """The server refuses these texts, or one of them. *reason* says so of a single text."""
 
@@ -134,6 +141,7 @@ class OpenAIModel(EmbeddingModel):
         key = find_key(self.name, settings.get("api_key"), base_url)
         self.remote = not local
         self.dimensions = self._asked or (native if official else None)
+        self.llm_name = name_at_llm(self._model, self._asked) if official else None
         self.max_tokens = settings.get("max_tokens", TEXT_TOKENS if native else None)
         cut = {"dimensions": self._asked, "max_tokens": settings.get("max_tokens")}
         self.revision = ",".join(f"{name}={value}" for name, value in cut.items() if value)
