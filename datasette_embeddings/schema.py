@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from datasette_embeddings.database import column_names, table_names
 from datasette_embeddings.errors import StoreError
-from datasette_embeddings.tables import LLM_COLUMNS, NAMES, Tables, find_tables, has_own_tables, is_llm
+from datasette_embeddings.tables import LLM_COLUMNS, NAMES, PEER_COLUMNS, Tables, find_tables, has_own_tables, is_llm
 
 if TYPE_CHECKING:
     import sqlite3
@@ -109,12 +109,7 @@ def _refuse_clash(conn: sqlite3.Connection, tables: Tables) -> None:
         if plain not in existing or (not tables.prefix and name in LLM_COLUMNS and is_llm(conn)):
             continue
         columns = column_names(conn, plain)
-        if plain in {"embeddings", "similarities"} and {"id"} <= set(columns) <= {
-            "id",
-            "embedding",
-            "other_id",
-            "score",
-        }:
+        if existing[plain] == "table" and set(columns) == PEER_COLUMNS.get(plain):
             raise StoreError(
                 f"the table {plain!r} was made by openai-to-sqlite: `datasette embeddings import` takes it over"
             )

@@ -7,7 +7,7 @@ import os
 import socket
 import sqlite3
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,7 @@ class StoredItem:
     embedding: bytes
     content: str | None
     content_blob: bytes | None
-    content_hash: bytes
+    content_hash: bytes | None
     metadata: str | None
 
 
@@ -63,12 +63,29 @@ class Finish:
 class Store:
     """A database file opened for writing, with our tables made and a claim on it while a build runs."""
 
-    def __init__(self, path: Path, prefix: str = "", *, create: bool = False) -> None:
+    def __init__(
+        self, path: Path, prefix: str = "", *, create: bool = False, conn: sqlite3.Connection | None = None
+    ) -> None:
         self.path = path
-        self.conn = connect(path, readonly=False, create=create)
+        self.conn = conn or connect(path, readonly=False, create=create)
         with translated(path):
             self.conn.execute("pragma secure_delete = on")
             self.tables: Tables = ensure_tables(self.conn, prefix)
+
+    @classmethod
+    @contextmanager
+    def at_once(cls, path: Path, prefix: str = "", renames: Iterable[tuple[str, str]] = ()) -> Iterator[Store]:
+        """Open a file for one transaction, at whose end all that was written is kept, or on any error nothing.
+
+        *renames*: (old, new) names of tables that make way for ours.
+        """
+        with closing(connect(path, readonly=False)) as conn, translated(path):
+            # Views and triggers go on naming the tables that they were written for.
+            conn.execute("pragma legacy_alter_table = on")
+            with transaction(conn):
+                for old, new in renames:
+                    conn.execute(f"alter table {quote(old)} rename to {quote(new)}")
+                yield cls(path, prefix, conn=conn)
 
     def close(self) -> None:
         """Close the file."""
@@ -82,6 +99,9 @@ class Store:
 
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
+        if self.conn.in_transaction:  # a part of `at_once`
+            yield self.conn
+            return
         with translated(self.path), transaction(self.conn):
             yield self.conn
 

@@ -17,6 +17,9 @@ LLM_COLUMNS = {
     "collections": {"id", "name", "model"},
     "embeddings": {"collection_id", "id", "embedding", "content", "content_hash", "metadata", "updated"},
 }
+PEER_COLUMNS = {"embeddings": {"id", "embedding"}, "similarities": {"id", "other_id", "score"}}
+"""Tables of openai-to-sqlite, which have the names of two of ours."""
+
 MARKER = "embeddings_collections"
 
 
