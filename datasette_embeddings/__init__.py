@@ -46,8 +46,13 @@ def register(conn: sqlite3.Connection) -> None:
 def prepare_connection(conn: sqlite3.Connection, datasette: Datasette) -> None:
     """Add the SQL functions; first of all plugins, so that another plugin's own `llm_embed` functions replace ours."""
     from datasette_embeddings import site, sql
+    from datasette_embeddings.errors import ConfigError
 
-    sql.register(conn, site.embedder_of(datasette))
+    try:
+        embedder = site.embedder_of(datasette)
+    except ConfigError:
+        return  # 1.0 opens connections before `startup` runs, which says what is wrong and stops
+    sql.register(conn, embedder)
 
 
 @hookimpl

@@ -28,11 +28,13 @@ def configured_queries(datasette: Datasette, database: str) -> dict[str, Any]:
 
 
 async def may_view_query(datasette: Datasette, actor: object, database: str, query: str) -> bool:
-    """Tell whether an actor may view a query."""
+    """Tell whether there is such a query and the actor may view it."""
     if is_v1(datasette):
         from datasette.resources import QueryResource
 
         return bool(await datasette.allowed(action="view-query", resource=QueryResource(database, query), actor=actor))
+    if await datasette.get_canned_query(database, query, actor) is None:
+        return False
     permissions = [("view-query", (database, query)), ("view-database", database), "view-instance"]
     visible, _ = await datasette.check_visibility(actor, permissions=permissions)
     return bool(visible)
