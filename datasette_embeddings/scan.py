@@ -6,6 +6,7 @@ Both versions answer the ordinary case fast and hand everything else (NULL, text
 
 from __future__ import annotations
 
+from functools import partial
 from math import sqrt
 from typing import TYPE_CHECKING, Any
 
@@ -61,33 +62,56 @@ def kernel_cosine() -> Cosine | None:
 
 
 def numpy_cosine() -> Cosine:
-    """Return a cosine function by numpy that remembers the argument that stays the same from row to row."""
-    last: Any = None
-    last_dot: Any = None
-    last_square = 0.0
+    """Return a cosine function by numpy that keeps the argument that stays the same from row to row.
+
+    The row is copied below the kept vector; the product of that (2, d) matrix with the row is both numbers that the row
+    adds to a cosine, its dot product with the kept vector and with itself, in one BLAS call. SQLite runs the functions of one
+    connection one after the other, so they may share the room for a row.
+    """
+    kept: Any = object()
+    keep_second = True
+    pair = _Pair(b"\0\0\0\0")
+    room, multiply, values, kept_square = pair.room, pair.multiply, pair.values, pair.square
     low, high = SAFE_SQUARES
 
     def cosine(a: Any, b: Any) -> float | None:  # noqa: ANN401
-        nonlocal last, last_dot, last_square
-        if b == last:
-            other = a
-        elif a == last:
-            other = b
+        nonlocal kept, keep_second, room, multiply, values, kept_square
+        if b == kept:
+            row = a
+        elif a == kept:
+            row = b
         else:
-            if type(b) is not bytes or len(b) % 4:
+            candidate, row = (b, a) if keep_second else (a, b)
+            keep_second = not keep_second
+            if type(candidate) is not bytes or len(candidate) == 0 or len(candidate) & 3:
                 return careful_cosine(a, b)
-            vector = np.frombuffer(b, vectors.FLOAT32)
-            last, last_dot, last_square, other = b, vector.dot, float(vector.dot(vector)), a
+            kept, pair = candidate, _Pair(candidate)
+            room, multiply, values, kept_square = pair.room, pair.multiply, pair.values, pair.square
         try:
-            row = np.frombuffer(other, vectors.FLOAT32)
-            square = float(row.dot(row)) * last_square
-            if low < square < high:
-                return max(-1.0, min(1.0, float(last_dot(row)) / sqrt(square)))
+            room[:] = row
         except (TypeError, ValueError):
             return careful_cosine(a, b)
+        multiply()
+        dot, square = values()
+        if low < square < high and low < kept_square < high:
+            return max(-1.0, min(1.0, dot / sqrt(square * kept_square)))
         return careful_cosine(a, b)
 
     return cosine
+
+
+class _Pair:
+    """A vector that is kept, and room for a row to compare it with."""
+
+    def __init__(self, kept: bytes) -> None:
+        both = bytearray(kept + kept)
+        matrix = np.frombuffer(both, vectors.FLOAT32).reshape(2, -1)
+        result = np.empty(2, np.float32)
+        self.room = memoryview(both)[len(kept) :]
+        self.multiply = partial(matrix.dot, matrix[1], result)
+        self.values = result.tolist
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.square = float(matrix[0].dot(matrix[0]))
 
 
 def _agrees(cosine: Cosine) -> bool:

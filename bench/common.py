@@ -1,0 +1,193 @@
+"""What the benches share: synthetic vectors, interleaved timing, medians, memory, peers, and how results are printed."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import platform
+import resource
+import sqlite3
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    Clock = Callable[[], float]
+
+ROOT = Path(__file__).resolve().parent.parent
+SEED = 20261123
+
+
+def quick(about: str | None, argv: Sequence[str] | None) -> bool:
+    """Return whether `--quick` was given: the one option that every bench takes."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--quick", action="store_true", help="smaller data, fewer rounds: to see that it runs")
+    return bool(parser.parse_args(argv).quick)
+
+
+def say(text: str) -> None:
+    """Say on stderr what is going on; stdout is for the result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def interleave(
+    candidates: Mapping[str, Callable[[], object]], rounds: int, clock: Clock = time.perf_counter
+) -> dict[str, float]:
+    """Return the median seconds of each candidate.
+
+    Every round runs all of them, each time beginning with another, after one round that does not count: what slows the
+    machine down for a while slows all of them down, so that their ratios hold where their seconds do not.
+    *clock* is `time.process_time` where work of one thread that waits for nothing is compared: what other programs take
+    of the processor is not counted then.
+    """
+    names = list(candidates)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(-1, rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            taken = timed(candidates[name], clock)
+            if number >= 0:
+                seconds[name].append(taken)
+    return {name: statistics.median(taken) for name, taken in seconds.items()}
+
+
+def timed(work: Callable[[], object], clock: Clock = time.perf_counter) -> float:
+    """Return the seconds that one call takes, without the garbage collector."""
+    gc.collect()
+    gc.disable()
+    try:
+        started = clock()
+        work()
+        return clock() - started
+    finally:
+        gc.enable()
+
+
+def peak_memory() -> float:
+    """Return the peak resident memory of this process so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def memory() -> float:
+    """Return the resident memory of this process now, in MB; Linux only, else the peak so far."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return peak_memory()
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def vectors(count: int, dimensions: int = 384, held_out: int = 0) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return unit vectors (count, d) like those of real texts, and *held_out* more of the same kind to search with.
+
+    x = normalize(mu + c[cluster] + 0.6 z): c and z of a power-law spectrum diag(1/j), |mu| = 0.45, count / 50 clusters of
+    Zipf-like sizes, rotated at random. Mean cosine 0.13 to 0.2, best neighbour 0.81 to 0.86, as MiniLM has on text.
+    """
+    random = np.random.default_rng(SEED)
+    clusters = max(1, count // 50)
+    spread = 1 / np.sqrt(np.arange(1, dimensions + 1, dtype=np.float32))
+    spread /= np.linalg.norm(spread)
+    centres = random.standard_normal((clusters, dimensions), np.float32) * spread
+    mean = random.standard_normal(dimensions, np.float32)
+    mean *= 0.45 / np.linalg.norm(mean)
+    shares = 1 / np.arange(1, clusters + 1) ** 0.5
+    cluster = random.choice(clusters, count + held_out, p=shares / shares.sum())
+    rotation = np.linalg.qr(random.standard_normal((dimensions, dimensions)))[0].astype(np.float32)
+    rows = np.empty((count + held_out, dimensions), np.float32)
+    for start in range(0, len(rows), 8_192):
+        part = cluster[start : start + 8_192]
+        noise = random.standard_normal((len(part), dimensions), np.float32) * spread
+        block = (mean + centres[part] + 0.6 * noise) @ rotation
+        rows[start : start + len(part)] = block / np.linalg.norm(block, axis=1, keepdims=True)
+    return rows[:count], rows[count:]
+
+
+@dataclass
+class Table:
+    """One table of results, and what was promised beside what was found."""
+
+    columns: Sequence[str]
+    rows: list[Sequence[object]] = field(default_factory=list)
+    goals: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        """Add a remark, such as what could not be measured and why; said aloud at once, and once."""
+        if text not in self.notes:
+            self.notes.append(text)
+            say(text)
+
+    def goal(self, what: str, found: float, limit: float, unit: str, *, least: bool = False) -> None:
+        """Add a promise: *found* is to be at most *limit*, or at least."""
+        kept = found >= limit if least else found <= limit
+        bound = "at least" if least else "at most"
+        self.goals.append(
+            f"{what}: {number(found)} {unit}; {bound} {number(limit)} is the goal, {'kept' if kept else '**missed**'}"
+        )
+
+    def __str__(self) -> str:
+        lines = ["| " + " | ".join(self.columns) + " |", "|" + " --- |" * len(self.columns)]
+        lines += ["| " + " | ".join(map(str, row)) + " |" for row in self.rows]
+        return "\n".join([*lines, "", *(f"- {line}" for line in self.goals + self.notes)]).rstrip()
+
+
+def peer(name: str, table: Table) -> Any:
+    """Return a module to compare with; where it cannot be had, None, and the table says so."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        table.note(f"{name} was not measured: {error}; `pip install -r bench/requirements.txt`.")
+        return None
+
+
+def number(value: float) -> str:
+    """Return a number with three digits that count.
+
+    >>> number(1234.5), number(12.34), number(0.01234), number(100.0)
+    ('1,234', '12.3', '0.0123', '100')
+    """
+    if value == 0 or abs(value) >= 100:
+        return f"{value:,.0f}"
+    places = 2 - int(np.floor(np.log10(abs(value))))
+    text = f"{value:.{places}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def times(ratio: float) -> str:
+    """Return a ratio: 1.25 as 1.25x."""
+    return number(ratio) + "x"
+
+
+def circumstances() -> str:
+    """Return the line above every result: day, commit, machine, versions, load."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return "; ".join(
+        [
+            time.strftime("%Y-%m-%d"),
+            f"commit {commit or 'unknown'}",
+            f"{_processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
+            f"{platform.system()}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, numpy {np.__version__}",
+        ]
+    )
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
