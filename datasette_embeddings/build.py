@@ -98,7 +98,8 @@ class Task:
     @property
     def work(self) -> bool:
         """Whether anything has to be done."""
-        return self.plan.work or self.stale or self.base is None
+        adopted = self.base is not None and self.base.fingerprint == self.fingerprint
+        return self.plan.work or self.stale or not adopted
 
     @property
     def replaces(self) -> Collection | None:
