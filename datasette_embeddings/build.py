@@ -92,6 +92,8 @@ class Task:
     existing: Collection | None
     base: Collection | None
     plan: embed.Plan
+    issues_before: list[tuple[str, str, str]]
+    leftover: Collection | None
     stale: bool
     estimate_tokens: int = 0
 
@@ -99,7 +101,19 @@ class Task:
     def work(self) -> bool:
         """Whether anything has to be done."""
         adopted = self.base is not None and self.base.fingerprint == self.fingerprint
-        return self.plan.work or self.stale or not adopted
+        return self.plan.work or self.stale or not adopted or self.issues() != self.issues_before
+
+    @property
+    def leaves_traces(self) -> bool:
+        """Whether texts or vectors were removed, by this build or from the source, that free pages may still hold."""
+        gone = {issue[0] for issue in self.issues_before} - {issue[0] for issue in self.issues()}
+        return bool(self.plan.removed or self.plan.changed or self.replaces or self.leftover or gone)
+
+    def issues(self) -> list[tuple[str, str, str]]:
+        """Return every skipped or failed row by id: of this run, and of earlier ones where rows are added bit by bit."""
+        before = [] if self.spec.delete_missing else self.issues_before
+        named = {i: (i, s, r) for i, s, r in before if i not in self.plan.seen and r not in {embed.NO_KEY, embed.REPEATED}}
+        return sorted((named | {issue[0]: issue for issue in self.plan.issues}).values())
 
     @property
     def replaces(self) -> Collection | None:
@@ -180,7 +194,8 @@ def build(path: Path, specs: Sequence[Spec], config: Config, options: Options, r
         _say_plans(tasks, options, report)
         if options.dry_run:
             return any(task.work for task in tasks)
-        if not any(task.work for task in tasks):
+        unfinished = _is_unfinished(path)
+        if not any(task.work for task in tasks) and not unfinished:
             return False
         _ask_before_sending(tasks, options, config, report)
         store = stack.enter_context(Store(path, config.table_prefix))
@@ -189,9 +204,8 @@ def build(path: Path, specs: Sequence[Spec], config: Config, options: Options, r
             tasks, _ = plan_all(path, specs, config, options, stack)
         for task in tasks:
             run(task, store, config, options, report)
-        if any(task.plan.removed or task.plan.changed or task.replaces for task in tasks):
+        if unfinished or any(task.leaves_traces for task in tasks):
             store.scrub()
-            _follow_rowids(path, tasks, store, config, options, report)
     with Store(path, config.table_prefix) as store:
         store.settle(keep_wal=options.keep_wal)
     report.line(f"{path.name}: done in {time.monotonic() - started:.1f} s; {size_by_table(path)}")
@@ -201,8 +215,8 @@ def build(path: Path, specs: Sequence[Spec], config: Config, options: Options, r
 def plan_all(
     path: Path, specs: Sequence[Spec], config: Config, options: Options, stack: ExitStack
 ) -> tuple[list[Task], object]:
-    """Return the planned tasks, and a token that changes whenever another build finishes."""
-    with closing(connect(path)) as reader:
+    """Return the planned tasks, and a token that changes whenever another build commits something."""
+    with closing(connect(path)) as reader, translated(path):
         tables = find_tables(reader)
         token = _token(reader, tables)
         return [plan_one(reader, tables, spec, config, options, stack) for spec in specs], token
@@ -211,8 +225,21 @@ def plan_all(
 def _token(conn: sqlite3.Connection, tables: Tables | None) -> object:
     if tables is None or not has_own_tables(conn, tables):
         return None
-    state = f"select collection_id, generation from {tables.embeddings_collections} order by 1"
+    state = (
+        "select collection_id, generation, tokens, "
+        f"(select count(*) from {tables.embeddings_changes} c where c.collection_id = e.collection_id) "
+        f"from {tables.embeddings_collections} e order by 1"
+    )
     return conn.execute(state).fetchall() or None
+
+
+def _is_unfinished(path: Path) -> bool:
+    """Tell whether an earlier build ended before its end, so that there may be traces to clear up."""
+    with closing(connect(path)) as reader, translated(path):
+        tables = find_tables(reader)
+        if tables is None or not has_own_tables(reader, tables):
+            return False
+        return reader.execute(f"select 1 from {tables.embeddings_builds}").fetchone() is not None
 
 
 def plan_one(
@@ -234,12 +261,17 @@ def plan_one(
     wanted = fingerprint(spec, model)
     base = None if options.rebuild else _base(reader, tables, existing, wanted, model)
     known = embed.known_items(reader, tables, base) if tables else {}
-    plan = embed.plan(spec.source.rows(reader), known, store_content=spec.store, delete_missing=spec.delete_missing)
+    refused = embed.refused_items(reader, tables, base) if tables else {}
+    plan = embed.plan(
+        spec.source.rows(reader), known, refused, store_content=spec.store, delete_missing=spec.delete_missing
+    )
     stack.callback(plan.pending.close)
     if not options.rebuild:
         _reuse(plan, reader, tables, model, existing, options, stack)
     stale = base is not None and (tables is None or is_stale(reader, tables, base, spec.similarities))
-    task = Task(spec, model, wanted, existing, base, plan, stale)
+    issues = sorted(catalog.issues(reader, base, tables)) if tables and base else []
+    leftover = _find(reader, tables, spec.name + NEXT) if base and base.name == spec.name else None
+    task = Task(spec, model, wanted, existing, base, plan, issues, leftover, stale or leftover is not None)
     task.estimate_tokens = estimate_tokens(plan, model)
     return task
 
@@ -338,6 +370,8 @@ def run(task: Task, store: Store, config: Config, options: Options, report: Repo
         return task.base  # type: ignore[return-value]
     spec, model, plan = task.spec, task.model, task.plan
     started = time.monotonic()
+    if task.leftover:  # of a change that was taken back before it was built
+        store.delete(task.leftover)
     collection = _target(task, store)
     with report.progress(f"embedding {spec.name}", plan.added + plan.changed) as advance:
         outcome = embed.embed_pending(
@@ -351,7 +385,7 @@ def run(task: Task, store: Store, config: Config, options: Options, report: Repo
         )
     collection = catalog.find_collection(store.conn, collection.name, store.tables)
     change = _derive(collection, store, spec, plan, report)
-    finish = Finish(sorted(plan.removed), _issues(task, store, collection), change, {})
+    finish = Finish(sorted(plan.removed), task.issues(), change, {}, _refused(task, store, collection))
     finish = replace(finish, state=_state(task, store, collection, finish))
     collection = store.finish(collection, finish, task.replaces)
     report.line(summary(task, outcome, collection, time.monotonic() - started))
@@ -397,12 +431,10 @@ def _derive(
         )
 
 
-def _issues(task: Task, store: Store, collection: Collection) -> list[tuple[str, str, str]]:
-    """Return every skipped or failed row: of this run, and of earlier ones where rows are added bit by bit."""
-    if task.spec.delete_missing:
-        return task.plan.issues
-    before = catalog.issues(store.conn, collection, store.tables)
-    return [issue for issue in before if issue[0] not in task.plan.seen] + task.plan.issues
+def _refused(task: Task, store: Store, collection: Collection) -> dict[str, bytes]:
+    """Return the content hash of each row that the model gave no vector for, now or before."""
+    before = embed.refused_items(store.conn, store.tables, collection)
+    return {item: digest for item, (digest, _, _) in before.items() if item not in task.plan.seen} | task.plan.refused
 
 
 def _state(task: Task, store: Store, collection: Collection, finish: Finish) -> dict[str, Any]:
@@ -423,23 +455,6 @@ def _counts(
         "skipped": skipped,
         "failed": len(issues) - skipped,
     }
-
-
-def _follow_rowids(
-    path: Path, tasks: Sequence[Task], store: Store, config: Config, options: Options, report: Reporter
-) -> None:
-    """Plan and run again what is identified by rowids, which rewriting the file may have changed."""
-    moved = [
-        task.spec
-        for task in tasks
-        if isinstance(task.spec.source, TableSource) and task.spec.source.is_rowid(store.conn)
-    ]
-    if not moved:
-        return
-    with ExitStack() as stack:
-        again, _ = plan_all(path, moved, config, replace(options, rebuild=False), stack)
-        for task in again:
-            run(task, store, config, options, report)
 
 
 def _ask_before_sending(tasks: Sequence[Task], options: Options, config: Config, report: Reporter) -> None:

@@ -20,10 +20,11 @@ import numpy as np
 from datasette_embeddings.errors import BudgetExceeded, StoreError
 from datasette_embeddings.limits import WINDOW_CHARACTERS, WINDOW_ITEMS
 from datasette_embeddings.store import StoredItem
+from datasette_embeddings.tables import has_own_tables
 from datasette_embeddings.vectors import FLOAT32
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from datasette_embeddings.catalog import Collection
     from datasette_embeddings.models import Embedded, EmbeddingModel
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int], None]
     Known = dict[str, tuple[bytes, str | None, bool]]
+
+NO_KEY = "its key is NULL, so nothing can point at it"
+REPEATED = "its id is that of an earlier row"
+"""Reasons of rows that no id names: they are told of the rows just read, not of earlier ones."""
 
 FLUSH_SECONDS = 0.25
 """Local models answer in milliseconds: their batches are committed together up to this long, as each commit waits for the disk."""
@@ -60,6 +65,7 @@ class Plan:
     seen: set[str] = field(default_factory=set)
     removed: set[str] = field(default_factory=set)
     issues: list[tuple[str, str, str]] = field(default_factory=list)
+    refused: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def work(self) -> bool:
@@ -105,8 +111,18 @@ def content_hash(content: str | bytes) -> bytes:
     return hashlib.md5(content.encode("utf-8") if isinstance(content, str) else content).digest()
 
 
-def plan(rows: Iterable[Row], known: Known, *, store_content: bool, delete_missing: bool) -> Plan:
-    """Compare every row of a source with what is stored of it: id -> (hash, metadata, whether content is stored)."""
+def plan(
+    rows: Iterable[Row],
+    known: Known,
+    refused: Mapping[str, tuple[bytes, str, str]] | None = None,
+    *,
+    store_content: bool,
+    delete_missing: bool,
+) -> Plan:
+    """Compare every row of a source with what is stored of it: id -> (hash, metadata, whether content is stored).
+
+    *refused*: id -> (hash, status, reason) of texts that the model gave no vector for; it is not asked again.
+    """
     # An empty name is a temporary file that SQLite removes by itself, kept in memory while it is small.
     pending = sqlite3.connect("", isolation_level=None, check_same_thread=False)
     pending.executescript(PENDING_DDL)
@@ -114,19 +130,27 @@ def plan(rows: Iterable[Row], known: Known, *, store_content: bool, delete_missi
     result = Plan(pending)
     seen = result.seen
     kept: set[str] = set()
+    nameless: list[tuple[str, str]] = []
     repeated: Counter[str] = Counter()
     for row in rows:
         result.rows += 1
-        item, status, reason = _problem(row, seen, repeated, result.rows)
-        if item is not None and status is None:
-            kept.add(item)
-            _compare(result, row, known.get(item), store_content)
-        elif status:
-            result.issues.append((item or f"(row {result.rows})", status, reason))
+        problem = _problem(row)
+        if row.id is None:
+            nameless.append((f"(row {result.rows})", NO_KEY))
+        elif row.id in seen:
+            repeated[row.id] += 1
+            nameless.append((f"{row.id} (again {repeated[row.id]})", REPEATED))
+        elif problem:
+            result.issues.append((row.id, *problem))
+        elif not _was_refused(result, row, (refused or {}).get(row.id)):
+            kept.add(row.id)
+            _compare(result, row, known.get(row.id), store_content)
         if row.id is not None:
             seen.add(row.id)
         result.cut += row.cut
     pending.execute("commit")
+    for label, reason in nameless:
+        result.issues.append((_unused(label, seen), "failed", reason))
     if delete_missing:
         result.removed = known.keys() - kept
     else:
@@ -134,18 +158,31 @@ def plan(rows: Iterable[Row], known: Known, *, store_content: bool, delete_missi
     return result
 
 
-def _problem(row: Row, seen: set[str], repeated: Counter[str], number: int) -> tuple[str | None, str | None, str]:
-    """Return (id, status, reason): status None for a row that can be embedded, else skipped or failed."""
-    if row.id is None:
-        return f"(row {number})", "failed", row.problem or "its key is NULL"
-    if row.id in seen:
-        repeated[row.id] += 1
-        return f"{row.id} (again {repeated[row.id]})", "failed", "its id is that of an earlier row"
+def _problem(row: Row) -> tuple[str, str] | None:
+    """Return (status, reason) of a row that has nothing to embed, else None."""
     if row.problem:
-        return row.id, "failed", row.problem
+        return "failed", row.problem
     if not (row.content.strip() if isinstance(row.content, str) else row.content):
-        return row.id, "skipped", "empty"
-    return row.id, None, ""
+        return "skipped", "empty"
+    return None
+
+
+def _unused(label: str, ids: set[str]) -> str:
+    """Return a label that is no item's id."""
+    while label in ids:
+        label += "'"
+    return label
+
+
+def _was_refused(result: Plan, row: Row, before: tuple[bytes, str, str] | None) -> bool:
+    """Note a row whose text the model gave no vector for at an earlier build; tell whether it is one."""
+    assert row.id is not None
+    assert row.content is not None
+    if before is None or before[0] != content_hash(row.content):
+        return False
+    result.issues.append((row.id, *before[1:]))
+    result.refused[row.id] = before[0]
+    return True
 
 
 def _compare(result: Plan, row: Row, known: tuple[bytes, str | None, bool] | None, store_content: bool) -> None:
@@ -174,6 +211,20 @@ def known_items(conn: sqlite3.Connection, tables: Tables, collection: Collection
         [collection.id],
     )
     return {item: (digest, metadata, bool(stored)) for item, digest, metadata, stored in rows}
+
+
+def refused_items(
+    conn: sqlite3.Connection, tables: Tables, collection: Collection | None
+) -> dict[str, tuple[bytes, str, str]]:
+    """Return what the model gave no vector for: id -> (hash, status, reason)."""
+    if collection is None or not has_own_tables(conn, tables):
+        return {}
+    rows = conn.execute(
+        f"select id, content_hash, status, reason from {tables.embeddings_issues} "
+        "where collection_id = ? and content_hash is not null",
+        [collection.id],
+    )
+    return {item: (digest, status, reason) for item, digest, status, reason in rows}
 
 
 def reuse(
@@ -295,7 +346,7 @@ class _Writer:
         vectors = {h: raw[n].tobytes() for n, h in enumerate(hashes) if n not in embedded.failures}
         self.outcome.texts += len(vectors)
         done = self._add(vectors)
-        if self.model.remote or time.monotonic() - self.flushed > FLUSH_SECONDS:
+        if self.model.remote or self.model.usd_per_million_tokens != 0.0 or time.monotonic() - self.flushed > FLUSH_SECONDS:
             self.flush()
         return done
 
@@ -315,6 +366,7 @@ class _Writer:
         for (item,) in self.work.pending.execute("select id from items where hash = ?", [digest]).fetchall():
             status = "skipped" if reason.startswith("the model knows no word") else "failed"
             self.work.issues.append((item, status, reason))
+            self.work.refused[item] = digest
             self.work.removed.add(item)
 
     def _add(self, vectors: dict[bytes, bytes]) -> int:

@@ -71,6 +71,7 @@ CREATE TABLE {embeddings_collections} (
 );
 CREATE TABLE {embeddings_issues} (
     collection_id INTEGER, id TEXT, status TEXT, reason TEXT,
+    content_hash BLOB,             -- of a text that the model refused: it is not asked again
     PRIMARY KEY (collection_id, id)
 ) WITHOUT ROWID;
 CREATE TABLE {embeddings_changes} (
@@ -79,7 +80,7 @@ CREATE TABLE {embeddings_changes} (
 ) WITHOUT ROWID;
 CREATE TABLE {embeddings_builds} (
     claim INTEGER PRIMARY KEY CHECK (claim = 1),
-    pid INTEGER, host TEXT, heartbeat INTEGER
+    pid INTEGER, host TEXT, heartbeat INTEGER   -- pid NULL: it ended before its end
 );
 CREATE TABLE {similarities} (
     id TEXT, other_id TEXT, score REAL, collection_id INTEGER,

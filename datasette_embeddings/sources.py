@@ -82,10 +82,6 @@ class TableSource:
             table, columns, self.template, key or table_key(conn, table).columns, self.where, self.prepend
         )
 
-    def is_rowid(self, conn: sqlite3.Connection) -> bool:
-        """Tell whether rows are identified by a rowid that VACUUM may change."""
-        return self.key == ("rowid",) and "rowid" not in column_names(conn, self.table)
-
     def rows(self, conn: sqlite3.Connection) -> Iterator[Row]:
         """Yield every row of the table."""
         source = self.resolve(conn)

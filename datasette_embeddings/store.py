@@ -7,8 +7,8 @@ import os
 import socket
 import sqlite3
 import time
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +20,13 @@ from datasette_embeddings.schema import ensure_tables
 from datasette_embeddings.tables import NAMES, Tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from datasette_embeddings.catalog import Collection
+
+GUARD = "embeddings_keep_rowids_"
+"""Names of the indexes that keep rowids as they are while a file is rewritten."""
 
 SIMILARITIES_AT_ONCE = 100
 """Rows of one INSERT: 400 parameters, under SQLite's oldest limit of 999; 15 times faster than one at a time."""
@@ -52,12 +55,13 @@ class SimilarityChange:
 
 @dataclass(frozen=True)
 class Finish:
-    """What the one transaction at the end of a build writes."""
+    """What the one transaction at the end of a build writes. *refused*: id -> hash of the text that got no vector."""
 
     removed: Sequence[str]
     issues: Sequence[tuple[str, str, str]]
     similarities: SimilarityChange | None
     state: dict[str, Any]
+    refused: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class Store:
@@ -68,8 +72,10 @@ class Store:
     ) -> None:
         self.path = path
         self.conn = conn or connect(path, readonly=False, create=create)
+        self.claimed = False
         with translated(path):
             self.conn.execute("pragma secure_delete = on")
+        with self._write():  # two programs that open a new file at once must not both make the tables
             self.tables: Tables = ensure_tables(self.conn, prefix)
 
     @classmethod
@@ -107,8 +113,11 @@ class Store:
 
     @contextmanager
     def claim(self) -> Iterator[None]:
-        """Keep other builds out of this file; a claim whose process has ended, or slept too long, is taken over."""
-        mine = (os.getpid(), socket.gethostname())
+        """Keep other builds out of this file; a claim whose process has ended, or slept too long, is taken over.
+
+        The claim of a build that failed stays, without a process: the next one has its clearing up to do.
+        """
+        mine = self._me()
         with self._write() as conn:
             row = conn.execute(f"select pid, host, heartbeat from {self.tables.embeddings_builds}").fetchone()
             if row and tuple(row[:2]) != mine and _alive(*row):
@@ -119,11 +128,32 @@ class Store:
             conn.execute(
                 f"insert or replace into {self.tables.embeddings_builds} values (1, ?, ?, ?)", [*mine, int(time.time())]
             )
+        self.claimed = True
         try:
             yield
+        except BaseException:
+            with suppress(StoreError), self._write() as conn:  # what failed is what matters
+                conn.execute(f"update {self.tables.embeddings_builds} set pid = null where pid = ? and host = ?", mine)
+            raise
         finally:
-            with self._write() as conn:
-                conn.execute(f"delete from {self.tables.embeddings_builds} where pid = ? and host = ?", mine)
+            self.claimed = False
+        with self._write() as conn:
+            conn.execute(f"delete from {self.tables.embeddings_builds} where pid = ? and host = ?", mine)
+
+    @staticmethod
+    def _me() -> tuple[int, str]:
+        return os.getpid(), socket.gethostname()
+
+    def _beat(self, conn: sqlite3.Connection) -> None:
+        """Show that this build lives; raises StoreError when another has taken its claim over."""
+        if not self.claimed:
+            return
+        beat = f"update {self.tables.embeddings_builds} set heartbeat = ? where pid = ? and host = ?"
+        if not conn.execute(beat, [int(time.time()), *self._me()]).rowcount:
+            raise StoreError(
+                f"{self.path}: another build took this file over, as nothing was heard of this one for "
+                f"{CLAIM_SECONDS} seconds; what was committed is kept"
+            )
 
     def find(self, name: str) -> Collection | None:
         """Return a collection, None where there is none of that name."""
@@ -180,7 +210,7 @@ class Store:
                 "dimensions = coalesce(?, dimensions) where collection_id = ?",
                 [tokens, cost, cost, len(items[0].embedding) // 4 if items else None, collection.id],
             )
-            conn.execute(f"update {self.tables.embeddings_builds} set heartbeat = ?", [now])
+            self._beat(conn)
 
     def finish(self, collection: Collection, finish: Finish, replaces: Collection | None = None) -> Collection:
         """Write what was derived, with the next generation number, in one transaction.
@@ -191,14 +221,16 @@ class Store:
         generation = max(collection.generation, replaces.generation if replaces else 0) + 1
         built = datetime.now(timezone.utc).isoformat(timespec="seconds")
         with self._write() as conn:
+            self._beat(conn)
             conn.executemany(
                 f"delete from {tables.embeddings} where collection_id = ? and id = ?",
                 [(cid, i) for i in finish.removed],
             )
             conn.execute(f"delete from {tables.embeddings_issues} where collection_id = ?", [cid])
             conn.executemany(
-                f"insert or replace into {tables.embeddings_issues} values (?, ?, ?, ?)",
-                [(cid, *issue) for issue in finish.issues],
+                f"insert or replace into {tables.embeddings_issues} (collection_id, id, status, reason, content_hash) "
+                "values (?, ?, ?, ?, ?)",
+                [(cid, *issue, finish.refused.get(issue[0])) for issue in finish.issues],
             )
             if finish.similarities is not None:
                 self._write_similarities(conn, cid, finish.similarities)
@@ -250,9 +282,36 @@ class Store:
                 conn.execute("drop table _sqlite_migrations")
 
     def scrub(self) -> None:
-        """Rewrite the file so that no free page or gap holds what was removed. Implicit rowids may change."""
+        """Rewrite the file so that no free page or gap holds what was removed, by us or by whoever deleted rows.
+
+        VACUUM gives new rowids to the rows of a table that has neither an INTEGER PRIMARY KEY nor any index, which
+        would break full-text indexes, links and our own items. An index, even of no rows, keeps them.
+        """
         with translated(self.path):
-            self.conn.execute("vacuum")
+            self._drop_guards()
+            for number, (table, column) in enumerate(self._loose_tables()):
+                name = quote(f"{GUARD}{number}")
+                self.conn.execute(f"create index {name} on {quote(table)} ({quote(column)}) where 0")
+            try:
+                self.conn.execute("vacuum")
+            finally:
+                self._drop_guards()
+
+    def _loose_tables(self) -> list[tuple[str, str]]:
+        """Return (table, one of its columns) of the tables whose rowids VACUUM would change."""
+        found = []
+        sql = "select name from sqlite_master where type = 'table' and rootpage > 0 and name not like 'sqlite\\_%' escape '\\'"
+        for (table,) in self.conn.execute(sql).fetchall():
+            columns = self.conn.execute(f"pragma table_info({quote(table)})").fetchall()
+            indexed = self.conn.execute(f"pragma index_list({quote(table)})").fetchall()
+            if columns and not indexed and not any(column[5] for column in columns):
+                found.append((table, columns[0][1]))
+        return found
+
+    def _drop_guards(self) -> None:
+        names = self.conn.execute("select name from sqlite_master where type = 'index' and name glob ?", [GUARD + "*"])
+        for (name,) in names.fetchall():
+            self.conn.execute(f"drop index {quote(name)}")
 
     def settle(self, *, keep_wal: bool = False) -> None:
         """Leave a single file that a read-only disk can serve: no write-ahead log beside it."""
@@ -264,9 +323,9 @@ class Store:
                     self.conn.execute("pragma journal_mode = delete")
 
 
-def _alive(pid: int, host: str, heartbeat: int) -> bool:
+def _alive(pid: int | None, host: str, heartbeat: int) -> bool:
     """Tell whether a build that claimed a file can still be running."""
-    if time.time() - heartbeat > CLAIM_SECONDS:
+    if pid is None or time.time() - heartbeat > CLAIM_SECONDS:
         return False
     if host != socket.gethostname():
         return True

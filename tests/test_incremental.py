@@ -1,0 +1,172 @@
+"""Any sequence of edits, built step by step, gives the tables of one build from scratch and pays for no text twice."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import hard
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from openai_server import OpenAIServer
+
+EXAMPLES = int(os.environ.get("EXAMPLES", "30"))
+"""Sequences of edits tried; EXAMPLES=500 for a long run."""
+
+PHASES = [Phase.explicit, Phase.reuse, Phase.generate] + ([Phase.shrink] if "EXAMPLES" in os.environ else [])
+"""A failure is made small in long runs only: that takes minutes."""
+
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+"""Where there is a disk in memory, use it: hundreds of builds wait for hundreds of commits."""
+
+KEYS = {
+    "text": "create table t (k text primary key, body text, title text default 'x')",
+    "integer": "create table t (k integer primary key, body text, title text default 'x')",
+    "without rowid": "create table t (k text primary key, body text, title text default 'x') without rowid",
+    "compound": "create table t (k text, l integer default 0, body text, title text default 'x', primary key (k, l))",
+    "rowid": "create table t (k, body text, title text default 'x')",
+}
+WORDS = ["red bread", "bread red", "butter and bread", "nine trains", "trains, nine", "cats", "dogs and cats", "rain"]
+TEXTS = st.one_of(
+    st.sampled_from([*WORDS, *(f"{a} {b}" for a in WORDS for b in ("today", "again"))]),
+    st.sampled_from(["", " \n", None, "refuse me", "refuse that"]),
+)
+EDITS = st.tuples(
+    st.sampled_from(
+        "insert insert update update swap delete delete rekey duplicate vacuum "
+        "template model prefix similarities store".split()
+    ),
+    st.integers(0, 40),
+    st.integers(0, 40),
+    TEXTS,
+)
+
+
+@pytest.fixture(scope="module")
+def server():
+    with OpenAIServer(dimensions=8, refuse=lambda text: "refuse" in text) as running:
+        yield running
+
+
+@dataclass
+class World:
+    """A table, how it is configured, and a plain model of what a build of it must pay for."""
+
+    path: Path
+    kind: str
+    server: OpenAIServer
+    config: dict = field(
+        default_factory=lambda: {"table": "t", "template": "{{ body }}", "similarities": 3, "model": hard.MODEL}
+    )
+    serial: int = 1000
+    known: set = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        hard.change(self.path, KEYS[self.kind])
+        for number in range(16):
+            self.insert(WORDS[number % len(WORDS)] + f" {number % 5}")
+
+    def rows(self) -> list[tuple]:
+        """Return (rowid or key, body) in a fixed order."""
+        name = "k" if self.kind == "without rowid" else "rowid"
+        return hard.query(self.path, f"select {name}, body from t order by 1")
+
+    def insert(self, text: str | None) -> None:
+        self.serial += 1
+        key = self.serial if self.kind == "integer" else f"key {self.serial}"
+        hard.change(self.path, ("insert into t (k, body) values (?, ?)", [key, text]))
+
+    def edit(self, kind: str, i: int, j: int, text: str | None) -> None:
+        """Do one edit; i and j choose rows."""
+        rows = self.rows()
+        name = "k" if self.kind == "without rowid" else "rowid"
+        if kind == "insert":
+            self.insert(text)
+        elif kind == "vacuum":
+            with closing(sqlite3.connect(self.path, isolation_level=None)) as conn:
+                conn.execute("vacuum")
+        elif kind == "template":
+            self.config["template"] = ["{{ body }}", "{{ body }} {{ title }}"][i % 2]
+        elif kind == "model":
+            self.config["model"] = [hard.MODEL, "openai/two"][i % 2]
+        elif kind == "prefix":
+            self.config["prefix"] = ["", "passage: "][i % 2]
+        elif kind == "similarities":
+            self.config["similarities"] = [3, 1, 0, 40][i % 4]
+        elif kind == "store":
+            self.config["store"] = bool(i % 2)
+        elif rows:
+            (one, first), (other, second) = rows[i % len(rows)], rows[j % len(rows)]
+            self.serial += 1
+            update = f"update t set body = ? where {name} = ?"
+            new = self.serial if self.kind == "integer" else f"again {self.serial}"
+            hard.change(
+                self.path,
+                *{
+                    "update": [(update, [text, one])],
+                    "duplicate": [(update, [second, one])],
+                    "swap": [(update, [second, one]), (update, [first, other])],
+                    "delete": [(f"delete from t where {name} = ?", [one])],
+                    "rekey": [(f"update t set k = ? where {name} = ?", [new, one])],
+                }[kind],
+            )
+
+    def contents(self) -> set[tuple[str, str]]:
+        """Return (model, text) of all that has a vector after a build."""
+        texts = hard.query(self.path, "select body, title from t")
+        prefix, template = self.config.get("prefix", ""), self.config["template"]
+        made = [prefix + template.replace("{{ body }}", b or "").replace("{{ title }}", t or "") for b, t in texts]
+        return {(self.config["model"], text) for text in made if text.strip() and "refuse" not in text}
+
+    def build(self) -> str:
+        """Build, and check that exactly the texts that had no vector were paid for, once each."""
+        wanted = self.contents()
+        before = len(self.server.texts)
+        config = hard.write_config(self.path.with_suffix(".json"), self.server, {"c": self.config})
+        output = hard.run("build", self.path, "-c", config).output
+        paid = Counter(text for text in self.server.texts[before:] if text != "hello")
+        assert paid == Counter(text for _, text in wanted - self.known)
+        self.known = wanted
+        return output
+
+    def from_scratch(self) -> Path:
+        """Return a new file with the same rows, built once."""
+        path = self.path.with_name("scratch.db")
+        hard.change(path, KEYS[self.kind])
+        columns = "body, title, k" + {"compound": ", l", "rowid": ", rowid"}.get(self.kind, "")
+        with closing(sqlite3.connect(path)) as conn, conn:
+            conn.execute("attach ? as other", [str(self.path)])
+            conn.execute(f"insert into t ({columns}) select {columns} from other.t")
+        fresh = World.__new__(World)
+        fresh.__dict__.update(self.__dict__, path=path, known=set())
+        fresh.build()
+        return path
+
+
+@pytest.mark.parametrize("kind", KEYS)
+@settings(
+    phases=PHASES,
+    max_examples=max(1, EXAMPLES // len(KEYS)),
+    deadline=None,
+    derandomize="EXAMPLES" not in os.environ,
+    suppress_health_check=list(HealthCheck),
+)
+@given(steps=st.lists(st.lists(EDITS, min_size=1, max_size=3), min_size=2, max_size=4))
+def test_incremental_equals_from_scratch(server, kind, steps):
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        world = World(Path(folder) / "data.db", kind, server)
+        world.build()
+        for edits in steps:
+            for edit in edits:
+                world.edit(*edit)
+            world.build()
+        assert "nothing changed" in world.build().lower()
+        assert hard.tables_of(world.path, "c") == hard.tables_of(world.from_scratch(), "c")
+        rows = len(world.rows())
+        assert hard.account(world.path, "c")[0] == rows
