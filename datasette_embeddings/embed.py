@@ -346,7 +346,11 @@ class _Writer:
         vectors = {h: raw[n].tobytes() for n, h in enumerate(hashes) if n not in embedded.failures}
         self.outcome.texts += len(vectors)
         done = self._add(vectors)
-        if self.model.remote or self.model.usd_per_million_tokens != 0.0 or time.monotonic() - self.flushed > FLUSH_SECONDS:
+        if (
+            self.model.remote
+            or self.model.usd_per_million_tokens != 0.0
+            or time.monotonic() - self.flushed > FLUSH_SECONDS
+        ):
             self.flush()
         return done
 

@@ -83,12 +83,20 @@ def _all_distinct(matrix: Matrix, k: int, progress: Progress | None) -> Neighbor
 
 
 def _distinct(matrix: Matrix) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the positions (g,) of the first of each set of equal rows, ascending, and the set (n,) of each row."""
+    """Return the positions (g,) of the first of each set of equal rows, ascending, and the set (n,) of each row.
+
+    Equal rows have equal products with one random vector; only rows whose product is not theirs alone are compared.
+    """
+    count = len(matrix)
+    products = np.vecdot(matrix, np.random.default_rng(0).standard_normal(matrix.shape[1], np.float32))
+    order = np.argsort(products)
+    same = products[order[1:]] == products[order[:-1]]
+    first = np.arange(count)
     numbers: dict[bytes, int] = {}
-    group = np.fromiter((numbers.setdefault(row.tobytes(), len(numbers)) for row in matrix), np.int64, len(matrix))
-    first = np.zeros(len(numbers), np.int64)
-    first[group[::-1]] = np.arange(len(matrix))[::-1]
-    return first, group
+    for position in np.sort(order[np.append(same, False) | np.append(False, same)]).tolist():
+        first[position] = numbers.setdefault(matrix[position].tobytes(), position)
+    firsts = np.flatnonzero(first == np.arange(count))
+    return firsts, np.searchsorted(firsts, first)
 
 
 def _for_members(

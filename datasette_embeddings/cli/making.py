@@ -13,9 +13,9 @@ from datasette_embeddings.cli.looking import DATABASE, config_option, load_confi
 from datasette_embeddings.cli.output import Console, says_errors
 
 if TYPE_CHECKING:
-    from datasette_embeddings.build import Spec
     from datasette_embeddings.config import Config
     from datasette_embeddings.sources import Source
+    from datasette_embeddings.spec import Spec
 
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Say what would be done and what it would cost; change nothing."
@@ -65,9 +65,11 @@ def add(
     """Embed TABLE of DATABASE with everything chosen for you, and print the configuration to keep."""
     from dataclasses import replace
 
-    from datasette_embeddings import build as building
+    from datasette_embeddings.build import build as run_build
     from datasette_embeddings.database import connect
+    from datasette_embeddings.planning import Options
     from datasette_embeddings.propose import propose
+    from datasette_embeddings.spec import spec_of
 
     config = load_config(None, database)
     if table_prefix:
@@ -76,10 +78,10 @@ def add(
         proposed = propose(conn, table, columns)
     proposed = replace(proposed, name=name or proposed.name, model=model, similarities=similarities)
     click.echo(f"Embedding {', '.join(proposed.columns)} of {proposed.table} with {config.model_of(proposed)}.")
-    spec = replace(building.spec_of(proposed, config), owner="add")
-    options = building.Options(dry_run=dry_run, max_cost=max_cost)
-    building.build(database, [spec], config, building.Options(dry_run=True), Console(yes=yes))
-    if dry_run or not building.build(database, [spec], config, options, Console(yes=yes)):
+    spec = replace(spec_of(proposed, config), owner="add")
+    options = Options(dry_run=dry_run, max_cost=max_cost)
+    run_build(database, [spec], config, Options(dry_run=True), Console(yes=yes))
+    if dry_run or not run_build(database, [spec], config, options, Console(yes=yes)):
         return
     click.echo(
         f"\nTo keep it in a configuration (metadata.yml), where `datasette embeddings build` finds it:\n\n{_yaml(proposed, config, database)}"
@@ -130,12 +132,13 @@ def build(
 
     PATH is a database or a directory, which means its databases and its metadata.yml; the current one by default.
     """
-    from datasette_embeddings import build as building
+    from datasette_embeddings.build import build as run_build
+    from datasette_embeddings.planning import Options
 
-    options = building.Options(dry_run, rebuild, reuse, max_cost, keep_wal)
+    options = Options(dry_run, rebuild, reuse, max_cost, keep_wal)
     work = False
     for database, specs, config in _builds(paths or (Path(),), config_path, only):
-        work = building.build(database, specs, config, options, Console(yes=yes)) or work
+        work = run_build(database, specs, config, options, Console(yes=yes)) or work
     if not work:
         click.echo("Nothing changed.")
 
@@ -188,13 +191,13 @@ def _check_databases(config: Config, databases: list[Path], path: Path) -> None:
 
 
 def _specs(database: Path, config: Config) -> list[Spec]:
-    from datasette_embeddings import build as building
     from datasette_embeddings import catalog
     from datasette_embeddings.database import connect, translated
+    from datasette_embeddings.spec import recorded_spec, spec_of
 
-    configured = [building.spec_of(c, config) for c in config.for_database(database.stem)]
+    configured = [spec_of(c, config) for c in config.for_database(database.stem)]
     with closing(connect(database)) as conn, translated(database):
-        recorded = [building.recorded_spec(c) for c in catalog.collections(conn)]
+        recorded = [recorded_spec(c) for c in catalog.collections(conn)]
     names = {spec.name for spec in configured}
     return configured + [spec for spec in recorded if spec and spec.name not in names]
 
@@ -244,7 +247,8 @@ def embed(database: Path, collection: str, **given: Any) -> None:  # noqa: ANN40
     """
     from dataclasses import replace
 
-    from datasette_embeddings import build as building
+    from datasette_embeddings.build import build as run_build
+    from datasette_embeddings.planning import Options
 
     config = load_config(given["config_path"], database)
     if given["table_prefix"]:
@@ -257,8 +261,8 @@ def embed(database: Path, collection: str, **given: Any) -> None:  # noqa: ANN40
         )
     _make_database(database, given)
     spec = _embed_spec(database, collection, config, given)
-    options = building.Options(dry_run=given["dry_run"], max_cost=given["max_cost"], batch_size=given["batch_size"])
-    if not building.build(database, [spec], config, options, Console(yes=given["yes"])) and not given["dry_run"]:
+    options = Options(dry_run=given["dry_run"], max_cost=given["max_cost"], batch_size=given["batch_size"])
+    if not run_build(database, [spec], config, options, Console(yes=given["yes"])) and not given["dry_run"]:
         click.echo("Nothing changed.")
 
 
@@ -275,10 +279,10 @@ def _make_database(database: Path, given: dict[str, Any]) -> None:
 
 
 def _embed_spec(database: Path, name: str, config: Config, given: dict[str, Any]) -> Spec:
-    from datasette_embeddings.build import Spec
     from datasette_embeddings.catalog import QUERYABLE
     from datasette_embeddings.config import Prefix
     from datasette_embeddings.errors import ConfigError
+    from datasette_embeddings.spec import Spec
 
     if not QUERYABLE.match(name):
         raise ConfigError(f"a collection's name is made of letters, digits and _; found {name!r}")
@@ -355,7 +359,7 @@ def _stream(name: str) -> tuple[Any, str]:
 @says_errors
 def similarities(database: Path, collection: str, number: int) -> None:
     """Compute the stored similarities of COLLECTION, also of one that `llm` made."""
-    from datasette_embeddings import build as building
+    from datasette_embeddings.build import similarities_alone
     from datasette_embeddings.errors import UnknownCollection
     from datasette_embeddings.store import Store
 
@@ -366,7 +370,7 @@ def similarities(database: Path, collection: str, number: int) -> None:
                 f"there is no collection {collection!r} in {database}; see `datasette embeddings collections`"
             )
         with store.claim():
-            made = building.similarities_alone(store, found, number, Console())
+            made = similarities_alone(store, found, number, Console())
     click.echo(f"{collection}: {made:,} similarities")
 
 

@@ -22,6 +22,7 @@ from datasette_embeddings.importers.finding import find_origins, in_the_way
 from datasette_embeddings.importers.survey import survey, usable_vectors
 from datasette_embeddings.importers.target import recorded, target_of
 from datasette_embeddings.neighbors import all_neighbors
+from datasette_embeddings.sources import TableSource
 from datasette_embeddings.store import Finish, SimilarityChange, Store, StoredItem
 from datasette_embeddings.tables import find_tables
 from datasette_embeddings.vectors import FLOAT32, unit_rows
@@ -31,13 +32,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from datasette_embeddings.build import Reporter
     from datasette_embeddings.catalog import Collection
     from datasette_embeddings.config import Config
     from datasette_embeddings.importers.origin import Origin
     from datasette_embeddings.importers.request import Request
     from datasette_embeddings.importers.survey import Survey
     from datasette_embeddings.importers.target import Target
+    from datasette_embeddings.report import Reporter
     from datasette_embeddings.tables import Tables
 
 BATCH_ROWS = 1_000
@@ -46,13 +47,18 @@ BATCH_ROWS = 1_000
 
 @dataclass
 class Task:
-    """One set of vectors with what becomes of it; *existing*: the collection that an earlier import made of it."""
+    """One set of vectors with what becomes of it.
+
+    *existing*: the collection that an earlier import made of it; *similar*: its similarities, computed before anything is
+    written; *removed*: ids that *existing* had and that are gone.
+    """
 
     origin: Origin
     target: Target
     survey: Survey
     existing: Collection | None
     similar: list[tuple[str, str, float]] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
 
 
 def take_over(path: Path, request: Request, config: Config, report: Reporter) -> bool:
@@ -94,9 +100,13 @@ def _version(conn: sqlite3.Connection) -> int:
 
 
 def _settle(path: Path, prefix: str, tasks: Sequence[Task]) -> None:
-    """Leave one file; where an earlier import had vectors that are gone now, without a trace of them."""
+    """Leave one file; where an earlier import had vectors that are gone now, without a trace of them.
+
+    Rewriting the file would give rows that have no other key than their rowid another one.
+    """
+    by_rowid = any(isinstance(t.target.source, TableSource) and t.target.source.key == ("rowid",) for t in tasks)
     with Store(path, prefix) as store:
-        if any(task.existing for task in tasks):
+        if any(task.removed for task in tasks) and not by_rowid:
             store.scrub()
         store.settle()
 
@@ -214,4 +224,5 @@ def _write(store: Store, task: Task, renamed: Mapping[str, str], report: Reporte
         "similarities": target.similarities or None,
     }
     change = SimilarityChange(everything=True, added=task.similar)
-    store.finish(collection, Finish(sorted(before.keys() - found.hashes.keys()), found.issues, change, state))
+    task.removed = sorted(before.keys() - found.hashes.keys())
+    store.finish(collection, Finish(task.removed, found.issues, change, state))

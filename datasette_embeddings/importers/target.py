@@ -10,10 +10,12 @@ from datasette_embeddings.catalog import QUERYABLE
 from datasette_embeddings.config import Prefix
 from datasette_embeddings.errors import ConfigError
 from datasette_embeddings.models import parse_name
+from datasette_embeddings.models.openai import OPENAI_URL, name_at_llm
 from datasette_embeddings.sources import QuerySource, TableSource
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Mapping
     from typing import Any
 
     from datasette_embeddings.catalog import Collection
@@ -54,7 +56,8 @@ def target_of(
     """Return what the vectors become; raises ConfigError where that is not clear, SourceError for a missing table."""
     if earlier and not request.names_rows and request.collection in {None, earlier.name}:
         target = _as_before(earlier)
-        target = replace(target, model=stored_name(request.model or target.model))
+        if request.model:
+            target = replace(target, model=stored_name(request.model, config.models))
     else:
         target = _as_asked(conn, origin, earlier, request, config)
     if isinstance(target.source, TableSource):
@@ -96,21 +99,23 @@ def _as_asked(
             f"{origin.label}: nothing says which model made these vectors, and a search needs the same: "
             f"--from {origin.label} --model NAME"
         )
+    # What another tool says it used is OpenAI's own; what the options and the configuration name is as configured here.
+    stored = model if model == origin.model else stored_name(model, config.models)
     if configured and not request.names_rows:
-        return _as_configured(configured, stored_name(model), config)
+        return _as_configured(configured, stored, config)
     source, texts = _source(origin, request)
     identity = request.template or " ".join(request.columns) or None
-    return Target(name, stored_name(model), source, texts, identity, Prefix(request.prepend))
+    return Target(name, stored, source, texts, identity, Prefix(request.prepend))
 
 
 def _as_configured(configured: CollectionConfig, model: str, config: Config) -> Target:
-    from datasette_embeddings.build import spec_of
+    from datasette_embeddings.spec import spec_of
 
     spec = spec_of(configured, config)
-    if stored_name(spec.model) != model:
+    if stored_name(spec.model, config.models) != model:
         raise ConfigError(
             f"{config.place}: collections.{spec.name} is to be made by {spec.model}, and these vectors are by {model}: "
-            "set its `model`, or take them over under another name with --collection"
+            "set its `model`, say with --model that it is the same, or take them over under another name with --collection"
         )
     assert isinstance(spec.source, (TableSource, QuerySource))
     return Target(spec.name, model, spec.source, True, spec.template, spec.prefix, spec.similarities)
@@ -131,11 +136,20 @@ def _source(origin: Origin, request: Request) -> tuple[TableSource | QuerySource
     return TableSource(table, request.columns, request.template, key, prepend=request.prepend), texts
 
 
-def stored_name(model: str) -> str:
-    """Return a model's name as `collections` keeps it, for llm to resolve.
+def stored_name(model: str, settings: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a model's name as a build keeps it in `collections`, for llm to resolve; the model is not loaded.
 
-    >>> stored_name("openai/text-embedding-3-small"), stored_name("llm/clip"), stored_name("minilm")
+    A bare OpenAI name means OpenAI itself: a model that *settings* (the configuration's `models`) puts on another server
+    keeps its full name.
+
+    >>> stored_name("openai/text-embedding-3-small", {}), stored_name("llm/clip", {}), stored_name("minilm", {})
     ('text-embedding-3-small', 'clip', 'minilm')
+    >>> stored_name("text-embedding-3-small", {"openai/text-embedding-3-small": {"base_url": "http://localhost/v1"}})
+    'openai/text-embedding-3-small'
     """
     provider, rest = parse_name(model)
-    return rest if provider == "llm" or (provider == "openai" and rest.startswith("text-embedding-")) else model
+    if provider != "openai":
+        return rest if provider == "llm" else model
+    own = next((found for name, found in settings.items() if parse_name(name) == (provider, rest)), {})
+    elsewhere = own.get("base_url", OPENAI_URL) != OPENAI_URL
+    return (None if elsewhere else name_at_llm(rest, own.get("dimensions"))) or f"openai/{rest}"

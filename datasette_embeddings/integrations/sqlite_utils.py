@@ -13,6 +13,6 @@ if TYPE_CHECKING:
 @hookimpl
 def prepare_connection(conn: sqlite3.Connection) -> None:
     """Add the functions to every connection that sqlite-utils opens."""
-    from datasette_embeddings import register
+    from datasette_embeddings import sql
 
-    register(conn)
+    sql.register(conn)

@@ -240,9 +240,7 @@ class OpenAIModel(EmbeddingModel):
                 f"it was asked for {self._asked} dimensions and gave {got}, so it ignores `dimensions`: "
                 "remove that setting, or choose a model that can shorten its vectors"
             )
-        self._give_up(
-            f"it gave {got} dimensions where {self.dimensions} were expected: another model answers"
-        )
+        self._give_up(f"it gave {got} dimensions where {self.dimensions} were expected: another model answers")
 
     def _send(self, texts: list[str]) -> object:
         """Return the parsed JSON of the answer to one request, tried again by the SDK, within a deadline."""
@@ -260,9 +258,7 @@ class OpenAIModel(EmbeddingModel):
         try:
             within(seconds, create)
         except TimeoutError:
-            self._give_up(
-                f"no usable answer within {seconds:g} s, {tried(call.tries)}; the last: {call.trouble}"
-            )
+            self._give_up(f"no usable answer within {seconds:g} s, {tried(call.tries)}; the last: {call.trouble}")
         except openai.APIStatusError as error:
             self._report(error.status_code, error.response.headers.get("x-request-id", ""), call.tries)
         except openai.OpenAIError:
@@ -274,9 +270,7 @@ class OpenAIModel(EmbeddingModel):
         reason = f"HTTP {status}{self._shown(request_id)}"
         if status in REFUSED:
             refuses = f"{self._host} refuses"
-            raise RefusedError(
-                f"{self.name}: {refuses} the request ({reason})", f"{refuses} this text ({reason})"
-            )
+            raise RefusedError(f"{self.name}: {refuses} the request ({reason})", f"{refuses} this text ({reason})")
         if 300 <= status < 400:
             advice = "it redirects elsewhere, where the key must not go: set base_url to the final address"
         elif status >= 500:
@@ -368,9 +362,7 @@ def find_key(name: str, reference: Mapping[str, str] | None, base_url: str) -> s
         if is_loopback(base_url):
             return ""
         host = urlsplit(base_url).hostname
-        raise MissingKey(
-            f"{name}: say which key {host} gets: api_key: {{$env: NAME}} in the model's settings"
-        )
+        raise MissingKey(f"{name}: say which key {host} gets: api_key: {{$env: NAME}} in the model's settings")
     variable = str(reference["$env"]) if reference else OPENAI_KEY
     key = os.environ.get(variable, "").strip()
     if not key:

@@ -93,9 +93,7 @@ def make_client(
         for name in LOGGERS:
             logging.getLogger(name).addFilter(_keys)
     # A proxy of the environment is for the network, not for this machine.
-    http_client = bounded_client(timeout, calls)(
-        follow_redirects=False, timeout=timeout, trust_env=not loopback
-    )
+    http_client = bounded_client(timeout, calls)(follow_redirects=False, timeout=timeout, trust_env=not loopback)
     client = openai.OpenAI(
         api_key=key or "none",
         base_url=base_url,

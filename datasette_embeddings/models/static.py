@@ -84,9 +84,7 @@ class StaticModel(EmbeddingModel):
         return Embedded(vectors, failures, len(tokens), truncated, unknown, len(tokens))
 
 
-def sums(
-    table: NDArray[np.int8], tokens: NDArray[np.int32], lengths: NDArray[np.int64]
-) -> NDArray[np.float32]:
+def sums(table: NDArray[np.int8], tokens: NDArray[np.int32], lengths: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return (n, d) float32: for each text the weighted sum of the rows of its tokens, which lie one text after the other.
 
     A token that occurs c times weighs sqrt(c), as ONE-ths rounded, so that sums are exact: at most ONE x 127 x 55,000 for
@@ -108,9 +106,7 @@ def sums(
     return result
 
 
-def _weighted(
-    table: NDArray[np.int8], keys: NDArray[np.int64], counts: NDArray[np.int64]
-) -> NDArray[np.int32]:
+def _weighted(table: NDArray[np.int8], keys: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int32]:
     """Return (n, d) int32 sums for sorted distinct keys, text x vocabulary + token, of n texts that all have tokens."""
     owner, token = np.divmod(keys, len(table))
     total = np.add.reduceat(table[token], _starts(owner), axis=0, dtype=np.int32) * np.int32(ONE)
@@ -143,9 +139,7 @@ def _slices(
 
 def table_id(data: Traversable) -> str:
     """Return the id of the table and vocabulary in a folder: it changes whenever either does."""
-    digest = hashlib.sha256(
-        (data / "static.npy").read_bytes() + (data / "vocab.txt").read_bytes()
-    ).hexdigest()
+    digest = hashlib.sha256((data / "static.npy").read_bytes() + (data / "vocab.txt").read_bytes()).hexdigest()
     return f"static-256-v1-{digest[:8]}"
 
 
@@ -167,7 +161,5 @@ def load(rest: str, settings: Mapping[str, Any]) -> StaticModel:
             f"the token table that ships with this package cannot be read ({error}): reinstall it"
         ) from error
     if table.dtype != np.int8 or len(table) != len(vocabulary):
-        raise ModelError(
-            "the token table that ships with this package does not fit its vocabulary: reinstall it"
-        )
+        raise ModelError("the token table that ships with this package does not fit its vocabulary: reinstall it")
     return StaticModel(table, vocabulary, revision)

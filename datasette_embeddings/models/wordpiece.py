@@ -114,9 +114,7 @@ def _normalised(character: str) -> str:
         return " "
     if character == "\ufffd" or unicodedata.category(character) in DROPPED:
         return ""
-    plain = "".join(
-        part for part in unicodedata.normalize("NFD", character) if unicodedata.category(part) != "Mn"
-    )
+    plain = "".join(part for part in unicodedata.normalize("NFD", character) if unicodedata.category(part) != "Mn")
     lower = "".join(f" {part} " if _is_punctuation(part) else part for part in plain.lower())
     return f" {lower} " if any(low <= ord(character) <= high for low, high in CHINESE) else lower
 

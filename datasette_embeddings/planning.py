@@ -1,0 +1,247 @@
+"""What a build has to do, found out without writing: each collection's rows compared with what the file holds of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from datasette_embeddings import catalog, embed
+from datasette_embeddings.catalog import NEXT, Collection
+from datasette_embeddings.database import connect, translated
+from datasette_embeddings.errors import ConfigError, StoreError, UnknownCollection
+from datasette_embeddings.models import aliases, get_model
+from datasette_embeddings.sources import TableSource
+from datasette_embeddings.tables import Tables, find_tables, has_own_tables
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from datasette_embeddings.config import Config
+    from datasette_embeddings.models import EmbeddingModel
+    from datasette_embeddings.spec import Spec
+
+SAMPLE_TEXTS = 200
+"""Texts looked at for an estimate of their tokens."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a build is to be done."""
+
+    dry_run: bool = False
+    rebuild: bool = False
+    reuse: Path | None = None
+    max_cost: float | None = None
+    keep_wal: bool = False
+    batch_size: int | None = None
+
+
+@dataclass
+class Task:
+    """One collection's planned work."""
+
+    spec: Spec
+    model: EmbeddingModel
+    fingerprint: str
+    existing: Collection | None
+    base: Collection | None
+    plan: embed.Plan
+    issues_before: list[tuple[str, str, str]]
+    leftover: Collection | None
+    stale: bool
+    estimate_tokens: int = 0
+
+    @property
+    def work(self) -> bool:
+        """Whether anything has to be done."""
+        adopted = self.base is not None and self.base.fingerprint == self.fingerprint
+        return self.plan.work or self.stale or not adopted or self.issues() != self.issues_before
+
+    @property
+    def leaves_traces(self) -> bool:
+        """Whether texts or vectors were removed, by this build or from the source, that free pages may still hold."""
+        gone = {issue[0] for issue in self.issues_before} - {issue[0] for issue in self.issues()}
+        return bool(self.plan.removed or self.plan.changed or self.replaces or self.leftover or gone)
+
+    def issues(self) -> list[tuple[str, str, str]]:
+        """Return every skipped or failed row by id: of this run, and of earlier ones where rows are added bit by bit."""
+        before = [] if self.spec.delete_missing else self.issues_before
+        named = {
+            i: (i, s, r) for i, s, r in before if i not in self.plan.seen and r not in {embed.NO_KEY, embed.REPEATED}
+        }
+        return sorted((named | {issue[0]: issue for issue in self.plan.issues}).values())
+
+    @property
+    def replaces(self) -> Collection | None:
+        """The collection that serves until this build takes over its name."""
+        return self.existing if self.existing and (self.base is None or self.base.id != self.existing.id) else None
+
+    @property
+    def estimate_cost(self) -> float | None:
+        """What the texts to embed will cost in US dollars, None where the price is unknown."""
+        price = self.model.usd_per_million_tokens
+        return None if price is None else self.estimate_tokens * price / 1e6
+
+
+def plan_all(
+    path: Path, specs: Sequence[Spec], config: Config, options: Options, stack: ExitStack
+) -> tuple[list[Task], object]:
+    """Return the planned tasks, and a token that changes whenever another build commits something."""
+    with closing(connect(path)) as reader, translated(path):
+        tables = find_tables(reader)
+        token = state_token(reader, tables)
+        return [plan_one(reader, tables, spec, config, options, stack) for spec in specs], token
+
+
+def state_token(conn: sqlite3.Connection, tables: Tables | None) -> object:
+    """Return what changes whenever a build commits something; None where there are no tables of ours."""
+    if tables is None or not has_own_tables(conn, tables):
+        return None
+    state = (
+        "select collection_id, generation, tokens, "
+        f"(select count(*) from {tables.embeddings_changes} c where c.collection_id = e.collection_id) "
+        f"from {tables.embeddings_collections} e order by 1"
+    )
+    return conn.execute(state).fetchall() or None
+
+
+def plan_one(
+    reader: sqlite3.Connection,
+    tables: Tables | None,
+    spec: Spec,
+    config: Config,
+    options: Options,
+    stack: ExitStack,
+) -> Task:
+    """Compare the rows of one collection with what the file holds of it."""
+    model = get_model(spec.model, config.models)
+    if options.batch_size:
+        model.batch_items = options.batch_size
+    if isinstance(spec.source, TableSource):
+        spec = replace(spec, source=spec.source.resolve(reader))
+    existing = _find(reader, tables, spec.name)
+    _check_owner(existing, spec)
+    wanted = fingerprint(spec, model)
+    base = None if options.rebuild else _base(reader, tables, existing, wanted, model)
+    known = embed.known_items(reader, tables, base) if tables else {}
+    refused = embed.refused_items(reader, tables, base) if tables else {}
+    plan = embed.plan(
+        spec.source.rows(reader), known, refused, store_content=spec.store, delete_missing=spec.delete_missing
+    )
+    stack.callback(plan.pending.close)
+    if not options.rebuild:
+        _reuse(plan, reader, tables, model, existing, options, stack)
+    stale = base is not None and (tables is None or is_stale(reader, tables, base, spec.similarities))
+    issues = sorted(catalog.issues(reader, base, tables)) if tables and base else []
+    leftover = _find(reader, tables, spec.name + NEXT) if base and base.name == spec.name else None
+    task = Task(spec, model, wanted, existing, base, plan, issues, leftover, stale or leftover is not None)
+    task.estimate_tokens = estimate_tokens(plan, model)
+    return task
+
+
+def _find(conn: sqlite3.Connection, tables: Tables | None, name: str) -> Collection | None:
+    if tables is None:
+        return None
+    try:
+        return catalog.find_collection(conn, name, tables)
+    except UnknownCollection:
+        return None
+
+
+def _check_owner(existing: Collection | None, spec: Spec) -> None:
+    if existing is None or existing.owner in {spec.owner, "llm", "import"}:
+        return
+    if existing.owner == "config":
+        raise ConfigError(
+            f"the collection {spec.name!r} belongs to the configuration; change it there and run `datasette embeddings build`"
+        )
+    if spec.owner == "embed" and existing.owner == "add":
+        raise ConfigError(f"the collection {spec.name!r} was made by `add`; delete it first, or use another name")
+
+
+def _base(
+    conn: sqlite3.Connection, tables: Tables | None, existing: Collection | None, wanted: str, model: EmbeddingModel
+) -> Collection | None:
+    """Return the collection whose rows are as wanted: the one of that name, or its successor under construction."""
+    if existing is None:
+        return None
+    if existing.fingerprint == wanted:
+        return existing
+    if existing.fingerprint is None and _same_model(existing, model):
+        return existing
+    successor = _find(conn, tables, existing.name + NEXT)
+    return successor if successor and successor.fingerprint == wanted else None
+
+
+def _same_model(collection: Collection, model: EmbeddingModel) -> bool:
+    """Tell whether a collection that has no fingerprint, as llm makes them, is of this model."""
+    return collection.model in {model.name, model.llm_name} or model.name in aliases(collection.model)
+
+
+def _reuse(
+    plan: embed.Plan,
+    reader: sqlite3.Connection,
+    tables: Tables | None,
+    model: EmbeddingModel,
+    existing: Collection | None,
+    options: Options,
+    stack: ExitStack,
+) -> None:
+    """Look for vectors of the same model and text in this file, then in the one of --reuse."""
+    if tables and has_own_tables(reader, tables):
+        embed.reuse(plan, reader, tables, _of_model(reader, tables, model), model.dimensions)
+    if existing and tables and existing.fingerprint is None and _same_model(existing, model):
+        embed.reuse(plan, reader, tables, [existing.id], model.dimensions)
+    if options.reuse:
+        old = stack.enter_context(closing(connect(options.reuse)))
+        old_tables = find_tables(old)
+        if old_tables is None:
+            raise StoreError(f"{options.reuse} holds no embeddings; --reuse takes an earlier file that `build` made")
+        embed.reuse(plan, old, old_tables, _of_model(old, old_tables, model), model.dimensions)
+
+
+def _of_model(conn: sqlite3.Connection, tables: Tables, model: EmbeddingModel) -> list[int]:
+    if not has_own_tables(conn, tables):
+        return [c.id for c in catalog.collections(conn, tables) if _same_model(c, model)]
+    wanted = model_fingerprint(model)
+    sql = f"select collection_id from {tables.embeddings_collections} where model_fingerprint = ?"
+    return [row[0] for row in conn.execute(sql, [wanted])]
+
+
+def is_stale(conn: sqlite3.Connection, tables: Tables, collection: Collection, k: int) -> bool:
+    """Tell whether what is derived from a collection's vectors is not what they would give now."""
+    if collection.built is None or (collection.similarities or 0) != k:
+        return True
+    if catalog.stale_items(conn, tables, collection):
+        return True
+    return catalog.count_embedded(conn, collection, tables) != collection.embedded
+
+
+def estimate_tokens(plan: embed.Plan, model: EmbeddingModel) -> int:
+    """Return about how many tokens the texts without a vector have, from a sample."""
+    count, _ = plan.texts_to_embed()
+    sample = plan.sample(SAMPLE_TEXTS)
+    if not count or not sample:
+        return 0
+    counts = [min(n, model.max_tokens or n) for n in model.token_counts(sample)]
+    return round(sum(counts) / len(counts) * count)
+
+
+def fingerprint(spec: Spec, model: EmbeddingModel) -> str:
+    """Return what identifies how a row becomes a vector: model, prefix and template; 16 hexadecimal digits."""
+    return digest([model.name, model.revision, spec.prefix.document, spec.prefix.query, spec.template or ""])
+
+
+def model_fingerprint(model: EmbeddingModel) -> str:
+    """Return what identifies how a text becomes a vector."""
+    return digest([model.name, model.revision])
+
+
+def digest(parts: list[str]) -> str:
+    """Return 16 hexadecimal digits of SHA-256 over a list of texts."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,133 @@
+"""What a build says: before, meanwhile, and of what it could not do well."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Protocol
+
+from datasette_embeddings.database import connect, table_names, translated
+from datasette_embeddings.language import share_not_english
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from datasette_embeddings import embed
+    from datasette_embeddings.catalog import Collection
+    from datasette_embeddings.planning import Task
+
+LOOKED_AT = 200
+"""Texts whose language is looked at."""
+
+MANY_UNKNOWN = 0.05
+MANY_FOREIGN = 0.2
+
+
+class Reporter(Protocol):
+    """Where a build says what it does."""
+
+    def line(self, text: str) -> None:
+        """Say one thing."""
+
+    def progress(self, label: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        """Show progress of long work; the function yielded takes how much was done since the last call."""
+
+    def confirm(self, question: str, otherwise: str) -> None:
+        """Return when the person agrees; raise with *otherwise* when there is nobody to ask."""
+
+
+def accounts(collection: Collection | None) -> str:
+    """Return a collection's counts in words."""
+    if collection is None or collection.embedded is None:
+        return "never built"
+    return (
+        f"{collection.rows:,} rows: {collection.embedded:,} embedded, {collection.skipped:,} skipped, "
+        f"{collection.failed:,} failed"
+    )
+
+
+def dry_run_line(task: Task) -> str:
+    """Return what a build would do for one collection."""
+    plan, count = task.plan, task.plan.texts_to_embed()[0]
+    waiting = plan.added + plan.changed
+    cost = task.estimate_cost
+    money = "price unknown" if cost is None else "no cost" if cost == 0 else f"about ${cost:.4f}"
+    grown = waiting * 4 * (task.model.dimensions or 0) / 1e6
+    return (
+        f"{task.spec.name}: {plan.rows:,} rows, {plan.added:,} new, {plan.changed:,} changed, {len(plan.removed):,} gone, "
+        f"{len(plan.issues):,} without a vector; {count:,} texts to embed by {task.model.name}, "
+        f"about {task.estimate_tokens:,} tokens, {money}, about {grown:.1f} MB more"
+    )
+
+
+def summary(task: Task, outcome: embed.Outcome, collection: Collection, seconds: float) -> str:
+    """Return what a build did for one collection."""
+    plan = task.plan
+    changes = [
+        f"{plan.added:,} new",
+        f"{plan.changed:,} changed",
+        f"{len(plan.removed):,} removed",
+        f"{outcome.texts:,} texts embedded",
+    ]
+    if outcome.reused:
+        changes.append(f"{outcome.reused:,} rows by vectors at hand")
+    if outcome.cost:
+        changes.append(f"${outcome.cost:.4f}")
+    return f"{task.spec.name}: {accounts(collection)}; {', '.join(changes)}; {seconds:.1f} s"
+
+
+def warnings(task: Task, outcome: embed.Outcome) -> list[str]:
+    """Return what a build could not do well, and what to do about it."""
+    said = []
+    model, plan = task.model, task.plan
+    if outcome.truncated:
+        read = (model.max_tokens or 0) * outcome.truncated
+        share = read / max(1, read + outcome.tokens_unread)
+        said.append(
+            f"{outcome.truncated:,} texts are longer than {model.name} reads ({model.max_tokens} tokens): {share:.0%} of them "
+            "is read; put what matters first in `columns` or `template`, or use a model that reads more"
+        )
+    if plan.cut:
+        said.append(f"{plan.cut:,} texts were cut at the limit for one text; split such rows")
+    if outcome.words and outcome.unknown / outcome.words > MANY_UNKNOWN:
+        said.append(
+            f"{outcome.unknown / outcome.words:.0%} of the words are unknown to {model.name} and count for nothing; "
+            "another model may know them: see `datasette embeddings models`"
+        )
+    texts = [text for text in _some_texts(plan) if isinstance(text, str)]
+    share, language = share_not_english(texts)
+    if model.language == "English" and share > MANY_FOREIGN:
+        said.append(
+            f"{share:.0%} of the texts looked at seem not to be English ({language}), for which {model.name} was made; "
+            "use a multilingual model, such as sentence-transformers/intfloat/multilingual-e5-small"
+        )
+    said += [f"{reason}: {count:,} rows" for reason, count in _reasons(plan)]
+    return said
+
+
+def _some_texts(plan: embed.Plan) -> list[str | bytes]:
+    return [row[0] for row in plan.pending.execute("select content from texts order by hash limit ?", [LOOKED_AT])]
+
+
+def _reasons(plan: embed.Plan) -> list[tuple[str, int]]:
+    counts: dict[str, int] = {}
+    for _, status, reason in plan.issues:
+        counts[f"{status}, {reason}"] = counts.get(f"{status}, {reason}", 0) + 1
+    return sorted(counts.items(), key=lambda pair: -pair[1])[:5]
+
+
+def size_by_table(path: Path) -> str:
+    """Return the size of a file, and of its largest tables where SQLite can tell."""
+    import sqlite3
+
+    total = f"{path.stat().st_size / 1e6:.1f} MB"
+    with closing(connect(path)) as conn, translated(path):
+        try:
+            rows = conn.execute(
+                "select coalesce(m.tbl_name, s.name), sum(s.pgsize) from dbstat s left join sqlite_master m "
+                "on m.name = s.name group by 1 order by 2 desc limit 4"
+            ).fetchall()
+        except sqlite3.OperationalError:
+            return f"{total}, {len(table_names(conn))} tables"
+    return total + ": " + ", ".join(f"{name} {size / 1e6:.1f}" for name, size in rows)

@@ -1,0 +1,70 @@
+"""What one collection is to be: from the configuration, or from what the file remembers of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from datasette_embeddings.config import Config, Prefix
+from datasette_embeddings.sources import QuerySource, TableSource
+
+if TYPE_CHECKING:
+    from datasette_embeddings.catalog import Collection
+    from datasette_embeddings.config import CollectionConfig
+    from datasette_embeddings.sources import Source
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What one collection is to be."""
+
+    name: str
+    source: Source
+    model: str
+    owner: str
+    prefix: Prefix = field(default_factory=Prefix)
+    template: str | None = None
+    similarities: int = 10
+    store: bool = False
+    delete_missing: bool = True
+
+
+def spec_of(collection: CollectionConfig, config: Config) -> Spec:
+    """Return the Spec of a configured collection."""
+    prepend = collection.prefix.document
+    source: Source
+    if collection.table:
+        source = TableSource(
+            collection.table, collection.columns, collection.template, collection.key, collection.where, prepend
+        )
+    else:
+        source = QuerySource(collection.sql or "", collection.template, prepend=prepend)
+    identity = collection.template or " ".join(collection.columns)
+    return Spec(
+        collection.name,
+        source,
+        config.model_of(collection),
+        "config",
+        collection.prefix,
+        identity,
+        collection.similarities,
+        collection.store or collection.table is None,
+    )
+
+
+def recorded_spec(collection: Collection) -> Spec | None:
+    """Return the Spec of a collection that `add` made, from what the file remembers of it; None for others."""
+    source = collection.source or {}
+    if collection.owner != "add" or "table" not in source:
+        return None
+    return Spec(
+        collection.name,
+        TableSource(
+            source["table"], tuple(source.get("columns", ())), None, tuple(source.get("key", ())), source.get("where")
+        ),
+        collection.model,
+        "add",
+        Prefix(),
+        collection.template,
+        collection.similarities or 0,
+    )
