@@ -1,0 +1,101 @@
+"""Pictures of the demonstration for the documentation, in docs/images: `python scripts/screenshots.py`.
+
+It needs demo.db (`make demo-build`) and Chromium; where pngquant is installed the pictures become smaller.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.error import URLError
+from urllib.request import urlopen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parent.parent
+IMAGES = ROOT / "docs" / "images"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+START_SECONDS = 60
+MAX_BYTES = 150_000
+
+WIDTH = 1280
+CELL_CHARACTERS = 60
+"""Shown of a cell, so that a picture holds several rows."""
+
+PAGES = {
+    "search.png": ("/demo/search_articles?q=slow+down+so+that+a+site+does+not+block+me&_hide_sql=1", 800),
+}
+"""File -> (address, height in pixels)."""
+
+
+def main(site: Path) -> int:
+    """Take every picture of the site in a folder; return the exit code."""
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        print("Chromium is needed for pictures, e.g. apt-get install chromium", file=sys.stderr)
+        return 1
+    if not (site / "demo.db").is_file():
+        print(f"{site / 'demo.db'} is missing: make demo-build makes it", file=sys.stderr)
+        return 1
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with served(site) as address:
+        for name, (path, height) in PAGES.items():
+            target = IMAGES / name
+            take(browser, address + path, target, height)
+            print(f"{target.relative_to(ROOT)}: {target.stat().st_size:,} bytes")
+    return int(any((IMAGES / name).stat().st_size > MAX_BYTES for name in PAGES))
+
+
+@contextmanager
+def served(site: Path) -> Iterator[str]:
+    """Serve a folder by this environment's Datasette; yields its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    program = Path(sys.executable).parent / "datasette"
+    command = [str(program), ".", "--port", str(port), "--setting", "truncate_cells_html", str(CELL_CHARACTERS)]
+    server = subprocess.Popen(command, cwd=site, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait(address)
+        yield address
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def wait(address: str) -> None:
+    """Return once the server answers; raises TimeoutError."""
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        try:
+            urlopen(address, timeout=5).close()
+        except (URLError, ConnectionError):
+            time.sleep(0.2)
+        else:
+            return
+    raise TimeoutError(f"Datasette did not answer at {address} within {START_SECONDS} seconds")
+
+
+def take(browser: str, url: str, target: Path, height: int) -> None:
+    """Write a picture of a page, in few colours where pngquant is there to choose them."""
+    urlopen(url, timeout=START_SECONDS).close()  # the model is loaded before the browser's clock starts
+    with tempfile.TemporaryDirectory() as profile:
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={profile}"]
+        picture = [f"--window-size={WIDTH},{height}", f"--screenshot={target}", url]
+        subprocess.run([browser, *options, *picture], check=True, stderr=subprocess.DEVNULL, timeout=120)
+    quantizer = shutil.which("pngquant")
+    if quantizer:
+        subprocess.run([quantizer, "--force", "--output", str(target), "64", str(target)], check=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT))
