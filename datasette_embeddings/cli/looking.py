@@ -103,7 +103,13 @@ def similar(database: Path, collection: str, item: str, number: int, form: str) 
 
 @click.command("embed-text")
 @click.option("-m", "--model", default="static", show_default=True, help="Model name, see `models`.")
-@click.option("--purpose", type=click.Choice(["document", "query"]), default="document", show_default=True)
+@click.option(
+    "--purpose",
+    type=click.Choice(["document", "query"]),
+    default="document",
+    show_default=True,
+    help="What TEXT is to the model; some embed the two differently.",
+)
 @click.argument("text")
 @config_option
 @says_errors
