@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import sqlite3
 import struct
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -402,6 +405,37 @@ def test_change_between_reading_and_writing_is_noticed(cli, til, monkeypatch):
         patch.setattr(Store, "at_once", late)
         assert "another program changed it meanwhile" in cli("import", til, code=1).output
     assert "embeddings_old" not in tables(til)
+
+
+def test_running_build_keeps_an_import_out(cli, til):
+    cli("import", til)
+    script(til, "delete from embeddings_old where id = 'tea.md'")
+    claim = [os.getppid(), socket.gethostname(), int(time.time())]
+    conn = sqlite3.connect(til)
+    conn.execute("insert into embeddings_builds (claim, pid, host, heartbeat) values (1, ?, ?, ?)", claim)
+    conn.commit()
+    conn.close()
+    before = til.read_bytes()
+    assert "another build of this file is running" in cli("import", til, "--from", "embeddings_old", code=1).output
+    assert til.read_bytes() == before
+    script(til, "delete from embeddings_builds")
+    cli("import", til, "--from", "embeddings_old")
+    assert status(cli, til)["embeddings"]["embedded"] == 5
+    assert not rows(til, "select 1 from similarities where 'tea.md' in (id, other_id)")
+
+
+def test_no_similarities_where_none_are_wanted(cli, til):
+    cli("import", til, "-n", "0")
+    assert rows(til, "select count(*) from similarities") == [(0,)]
+    assert status(cli, til)["embeddings"]["notes"] == []
+    assert "Nothing to take over." in cli("import", til, "--from", "embeddings_old").output
+
+
+def test_file_in_wal_mode_ends_as_one_file(cli, til):
+    script(til, "pragma journal_mode = wal")
+    cli("import", til)
+    assert [file.name for file in til.parent.iterdir()] == ["til.db"]
+    assert status(cli, til)["embeddings"]["embedded"] == 6
 
 
 def test_name_of_another_collection(cli, til):

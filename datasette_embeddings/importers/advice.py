@@ -41,7 +41,8 @@ def dry_run(tasks: Sequence[Task], aside: Sequence[tuple[str, str]]) -> Iterator
 def done(path: Path, tasks: Sequence[Task], aside: Sequence[tuple[str, str]]) -> Iterator[str]:
     """Yield what was done and what to do now: keep the configuration or name the rows, drop what is not needed."""
     for task in tasks:
-        yield f"{task.target.name}: took over {_account(task)}; {len(task.similar):,} similarities"
+        count = 0 if task.neighbors is None else len(task.neighbors.rows)
+        yield f"{task.target.name}: took over {_account(task)}; {count:,} similarities"
     for task in tasks:
         yield _keep(path, task.target) if task.target.texts else _name_rows(path, task)
     for old, new in aside:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from datasette_embeddings.importers.request import Request
     from datasette_embeddings.importers.survey import Survey
     from datasette_embeddings.importers.target import Target
+    from datasette_embeddings.neighbors import Neighbors
     from datasette_embeddings.report import Reporter
     from datasette_embeddings.tables import Tables
 
@@ -49,15 +50,14 @@ BATCH_ROWS = 1_000
 class Task:
     """One set of vectors with what becomes of it.
 
-    *existing*: the collection that an earlier import made of it; *similar*: its similarities, computed before anything is
-    written; *removed*: ids that *existing* had and that are gone.
+    *existing*: the collection that an earlier import made of it; *neighbors*: computed before anything is written; *removed*: ids that *existing* had and that are gone.
     """
 
     origin: Origin
     target: Target
     survey: Survey
     existing: Collection | None
-    similar: list[tuple[str, str, float]] = field(default_factory=list)
+    neighbors: Neighbors | None = None
     removed: list[str] = field(default_factory=list)
 
 
@@ -80,7 +80,7 @@ def take_over(path: Path, request: Request, config: Config, report: Reporter) ->
         if request.dry_run or not (tasks or aside):
             return bool(tasks or aside)
         for task in tasks:
-            task.similar = list(_similarities(reader, task, report))
+            task.neighbors = _neighbors(reader, task, report)
         with Store.at_once(path, prefix, aside) as store, store.claim():
             if _version(reader) != version:
                 raise StoreError(
@@ -178,21 +178,26 @@ def _is_stored(
     return alike and accounted and catalog.count_embedded(conn, existing, tables) == len(found.hashes)
 
 
-def _similarities(conn: sqlite3.Connection, task: Task, report: Reporter) -> Iterator[tuple[str, str, float]]:
-    """Yield (id, other id, score) of the k nearest items of every item, by the one definition of a score."""
-    ids = list(task.survey.hashes)
-    place = {item: number for number, item in enumerate(ids)}
-    matrix = np.empty((len(ids), task.survey.dimensions), np.float32)
+def _neighbors(conn: sqlite3.Connection, task: Task, report: Reporter) -> Neighbors | None:
+    """Return the k nearest items of every item, as positions in the sorted ids; None where none are wanted or possible."""
+    place = {item: number for number, item in enumerate(task.survey.hashes)}
+    k = min(task.target.similarities, len(place) - 1)
+    if k < 1:
+        return None
+    matrix = np.empty((len(place), task.survey.dimensions), np.float32)
     for item, blob in usable_vectors(conn, task.origin, task.survey):
         matrix[place[item]] = np.frombuffer(blob, FLOAT32)
     matrix, _ = unit_rows(matrix)
-    k = min(task.target.similarities, len(ids) - 1)
-    if k < 1:
-        return
     with report.progress(f"similarities {task.target.name}", 0) as advance:
-        found = all_neighbors(matrix, k, lambda done, total: advance(int(done == total)))
-    for row, other, score in zip(found.rows.tolist(), found.others.tolist(), found.scores.tolist(), strict=True):
-        yield ids[row], ids[other], score
+        return all_neighbors(matrix, k, lambda done, total: advance(int(done == total)))
+
+
+def _similarities(task: Task) -> Iterator[tuple[str, str, float]]:
+    """Yield (id, other id, score), by the one definition of a score."""
+    found, ids = task.neighbors, list(task.survey.hashes)
+    if found is not None:
+        for row, other, score in zip(found.rows, found.others, found.scores, strict=True):
+            yield ids[row], ids[other], float(score)
 
 
 def _write(store: Store, task: Task, renamed: Mapping[str, str], report: Reporter) -> None:
@@ -223,6 +228,6 @@ def _write(store: Store, task: Task, renamed: Mapping[str, str], report: Reporte
         "failed": len(found.issues) - skipped,
         "similarities": target.similarities or None,
     }
-    change = SimilarityChange(everything=True, added=task.similar)
+    change = SimilarityChange(everything=True, added=_similarities(task))
     task.removed = sorted(before.keys() - found.hashes.keys())
     store.finish(collection, Finish(task.removed, found.issues, change, state))
