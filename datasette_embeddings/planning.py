@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 SAMPLE_TEXTS = 200
 """Texts looked at for an estimate of their tokens."""
+
+TIMED_TEXTS = 24
+"""Texts embedded for an estimate of the time: a second or two of the slowest local model."""
 
 
 @dataclass(frozen=True)
@@ -230,6 +234,21 @@ def estimate_tokens(plan: embed.Plan, model: EmbeddingModel) -> int:
         return 0
     counts = [min(n, model.max_tokens or n) for n in model.token_counts(sample)]
     return round(sum(counts) / len(counts) * count)
+
+
+def estimate_seconds(task: Task) -> float | None:
+    """Return about how long a local model takes for the texts without a vector, by timing some; None for a remote one."""
+    count, _ = task.plan.texts_to_embed()
+    if task.model.remote:
+        return None
+    timed = task.plan.sample(min(count, TIMED_TEXTS))
+    tokens = sum(min(n, task.model.max_tokens or n) for n in task.model.token_counts(timed))
+    if not tokens:
+        return 0.0
+    started = time.perf_counter()
+    for _ in task.model.embed_many(timed, "document"):
+        pass
+    return (time.perf_counter() - started) * task.estimate_tokens / tokens
 
 
 def fingerprint(spec: Spec, model: EmbeddingModel) -> str:

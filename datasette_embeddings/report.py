@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from datasette_embeddings.database import connect, table_names, translated
 from datasette_embeddings.language import share_not_english
+from datasette_embeddings.planning import estimate_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,12 +54,32 @@ def dry_run_line(task: Task) -> str:
     waiting = plan.added + plan.changed
     cost = task.estimate_cost
     money = "price unknown" if cost is None else "no cost" if cost == 0 else f"about ${cost:.4f}"
-    grown = waiting * 4 * (task.model.dimensions or 0) / 1e6
+    grown = waiting * (4 * (task.model.dimensions or 0) + 60 * task.spec.similarities)
+    seconds = estimate_seconds(task)
+    lasting = "" if seconds is None else f", about {duration(seconds)}"
     return (
         f"{task.spec.name}: {plan.rows:,} rows, {plan.added:,} new, {plan.changed:,} changed, {len(plan.removed):,} gone, "
         f"{len(plan.issues):,} without a vector; {count:,} texts to embed by {task.model.name}, "
-        f"about {task.estimate_tokens:,} tokens, {money}, about {grown:.1f} MB more"
+        f"about {task.estimate_tokens:,} tokens, {money}{lasting}, about {size(grown)} more"
     )
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time in words.
+
+    >>> duration(0.4), duration(75), duration(4000)
+    ('1 s', '75 s', '67 min')
+    """
+    return f"{max(1, round(seconds))} s" if seconds < 120 else f"{round(seconds / 60)} min"
+
+
+def size(count: float) -> str:
+    """Return a number of bytes in words.
+
+    >>> size(1_234), size(12_345_678)
+    ('1 kB', '12.3 MB')
+    """
+    return f"{count / 1e3:.0f} kB" if count < 1e6 else f"{count / 1e6:.1f} MB"
 
 
 def summary(task: Task, outcome: embed.Outcome, collection: Collection, seconds: float) -> str:
@@ -121,7 +142,7 @@ def size_by_table(path: Path) -> str:
     """Return the size of a file, and of its largest tables where SQLite can tell."""
     import sqlite3
 
-    total = f"{path.stat().st_size / 1e6:.1f} MB"
+    total = size(path.stat().st_size)
     with closing(connect(path)) as conn, translated(path):
         try:
             rows = conn.execute(
@@ -130,4 +151,4 @@ def size_by_table(path: Path) -> str:
             ).fetchall()
         except sqlite3.OperationalError:
             return f"{total}, {len(table_names(conn))} tables"
-    return total + ": " + ", ".join(f"{name} {size / 1e6:.1f}" for name, size in rows)
+    return total + ": " + ", ".join(f"{name} {size(count)}" for name, count in rows)

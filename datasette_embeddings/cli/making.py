@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from datasette_embeddings.cli.looking import DATABASE, config_option, load_config
+from datasette_embeddings.cli.looking import DATABASE, config_option, load_config, opened
 from datasette_embeddings.cli.output import Console, says_errors
 
 if TYPE_CHECKING:
@@ -360,17 +360,14 @@ def _stream(name: str) -> tuple[Any, str]:
 def similarities(database: Path, collection: str, number: int) -> None:
     """Compute the stored similarities of COLLECTION, also of one that `llm` made."""
     from datasette_embeddings.build import similarities_alone
-    from datasette_embeddings.errors import UnknownCollection
+    from datasette_embeddings.catalog import find_collection
     from datasette_embeddings.store import Store
 
-    with Store(database) as store:
-        found = store.find(collection)
-        if found is None:
-            raise UnknownCollection(
-                f"there is no collection {collection!r} in {database}; see `datasette embeddings collections`"
-            )
-        with store.claim():
-            made = similarities_alone(store, found, number, Console())
+    with opened(database, collection):
+        pass  # an unknown name is said before anything is written
+    with Store(database) as store, store.claim():
+        found = find_collection(store.conn, collection, store.tables)
+        made = similarities_alone(store, found, number, Console())
     click.echo(f"{collection}: {made:,} similarities")
 
 
@@ -381,24 +378,37 @@ def similarities(database: Path, collection: str, number: int) -> None:
 @says_errors
 def delete(database: Path, collection: str | None, everything: bool) -> None:
     """Remove COLLECTION and all that was derived from it, or, with --all, everything that this tool made."""
-    from datasette_embeddings import catalog
-    from datasette_embeddings.errors import UnknownCollection, nearest
+    from datasette_embeddings.catalog import NEXT
     from datasette_embeddings.store import Store
 
     if bool(collection) == everything:
         raise click.UsageError("Give a COLLECTION, or --all.")
+    names = _names(database) if collection is None else [collection]
+    if collection:
+        with opened(database, collection):
+            pass
+    elif names is None:
+        click.echo("Nothing to delete.")
+        return
     with Store(database) as store:
-        names = [c.name for c in catalog.collections(store.conn, store.tables)]
-        if collection and collection not in names:
-            raise UnknownCollection(
-                f"there is no collection {collection!r} in {database}; {nearest(collection, names)}"
-            )
         with store.claim():
-            for found in catalog.collections(store.conn, store.tables):
-                if everything or found.name == collection:
-                    store.delete(found)
-                    click.echo(f"{found.name}: removed")
+            for name in names or ():
+                for found in (store.find(name), store.find(name + NEXT)):
+                    if found:
+                        store.delete(found)
+                click.echo(f"{name}: removed")
         if everything:
             store.drop_tables()
         store.scrub()
         store.settle()
+
+
+def _names(database: Path) -> list[str] | None:
+    """Return the names of all collections, None where the file has none of our tables."""
+    from datasette_embeddings import catalog
+    from datasette_embeddings.database import connect, translated
+    from datasette_embeddings.tables import find_tables
+
+    with closing(connect(database)) as conn, translated(database):
+        tables = find_tables(conn)
+        return None if tables is None else [found.name for found in catalog.collections(conn, tables)]

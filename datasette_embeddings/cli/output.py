@@ -13,7 +13,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-PLAIN_SECONDS = 5.0
+PLAIN_SECONDS = 15.0
 """Where output is no terminal, progress is a line this often."""
 
 

@@ -129,5 +129,5 @@ def find(rest: str) -> Any:  # noqa: ANN401 - llm.EmbeddingModel, which is not i
     except llm.UnknownModelError:
         known = llm.get_embedding_model_aliases()
         raise ModelError(
-            f"the llm tool has no embedding model {rest!r}; {nearest(rest, known)}. `llm install PLUGIN` adds models"
+            f"the llm tool has no embedding model {rest!r}; {nearest(rest, known)} (`llm install PLUGIN` adds models)"
         ) from None
