@@ -229,6 +229,16 @@ def test_build_goes_on_from_what_was_imported(cli, til, server):
     assert (entry["rows"], entry["embedded"], entry["notes"]) == (5, 5, [])
 
 
+def test_search_embeds_only_the_question(cli, til, server):
+    configure(til.parent, server)
+    cli("import", til, "--table", "til", "--column", "title", "--column", "body", "--model", SERVED)
+    assert server.calls == 0
+    said = cli("search", til, "til", "water for tea", "-n", "1").output
+    assert "tea.md" in said
+    assert "Water for green tea is not boiling." in said
+    assert server.texts == ["water for tea"]
+
+
 def test_imported_similarities_are_those_of_a_build(cli, til, tmp_path, server):
     cli("import", til, "--table", "til", "--column", "title", "--column", "body", "-n", "3")
     built = tmp_path / "built" / "til.db"
@@ -326,6 +336,16 @@ def test_bad_values_without_known_rows(cli, til):
     reasons = dict(rows(til, "select id, reason from embeddings_issues"))
     assert reasons["(row 7)"] == "its id is NULL"
     assert "found 3 bytes" in reasons["bread.md"]
+
+
+def test_rows_of_a_view(cli, til, openai_key):
+    script(til, "create view tils as select path as place, title || ' ' || coalesce(body, '') as text from til")
+    options = ("--table", "tils", "--column", "text")
+    assert "name its key column" in cli("import", til, *options, code=1).output
+    said = cli("import", til, *options, "--key", "place").output
+    printed = yaml.safe_load(said[said.index("plugins:") : said.index("The table")])
+    configure(til.parent, **printed["plugins"]["datasette-embeddings"]["collections"])
+    assert "0 texts embedded" in cli("build", til.parent).output
 
 
 def test_ids_that_are_no_keys_of_the_table(cli, til):

@@ -26,6 +26,7 @@ FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option("--collection", help="Name of the collection. Default: that of --table, or of where the vectors are.")
 @click.option("-m", "--model", help="The model that made the vectors. Default: the other tool's, where it has one.")
 @click.option("--table", help="Table whose rows the vectors belong to.")
+@click.option("--key", multiple=True, help="Key column of --table; may be repeated. Default: its primary key.")
 @click.option(
     "--column", "columns", multiple=True, help="Column of --table that was embedded; may be repeated, in order."
 )

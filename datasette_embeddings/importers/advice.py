@@ -76,8 +76,9 @@ def _yaml(path: Path, target: Target) -> str:
     source = target.source
     block: dict[str, Any] = {"database": path.stem}
     if isinstance(source, TableSource):
-        block |= {"table": source.table, **({"columns": list(source.columns)} if source.columns else {})}
-        block |= {name: value for name, value in (("where", source.where),) if value}
+        key = () if source.key == _own_key(path, source.table) else source.key
+        rest = {"key": list(key), "columns": list(source.columns), "where": source.where}
+        block |= {"table": source.table, **{name: value for name, value in rest.items() if value}}
     elif source:
         block |= {"sql": source.sql}
     if source and source.template:
@@ -87,6 +88,11 @@ def _yaml(path: Path, target: Target) -> str:
     block |= {"model": target.model, "similarities": target.similarities}
     plugins = {"datasette-embeddings": {"collections": {target.name: block}}}
     return str(yaml.safe_dump({"plugins": plugins}, sort_keys=False, allow_unicode=True))
+
+
+def _own_key(path: Path, table: str) -> tuple[str, ...]:
+    with closing(connect(path)) as conn, translated(path):
+        return table_key(conn, table).columns if table_names(conn)[table] == "table" else ()
 
 
 def _name_rows(path: Path, task: Task) -> str:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 class Request:
     """The options; everything that is not given is found out or has its usual value.
 
-    *place*, *vectors*, *ids*, *id_column*, *vector_column*: where the vectors are. *table*, *columns*, *template*, *sql*,
-    *prepend*: the rows that they belong to and what of these was embedded. The rest: what the collection is to be.
+    *place*, *vectors*, *ids*, *id_column*, *vector_column*: where the vectors are. *table*, *key*, *columns*, *template*,
+    *sql*, *prepend*: the rows that they belong to and what of these was embedded. The rest: what the collection is to be.
     """
 
     place: str | None = None
@@ -25,6 +25,7 @@ class Request:
     collection: str | None = None
     model: str | None = None
     table: str | None = None
+    key: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     template: str | None = None
     sql: str | None = None

@@ -12,6 +12,7 @@ from datasette_embeddings.errors import ConfigError
 from datasette_embeddings.models import parse_name
 from datasette_embeddings.models.openai import OPENAI_URL, name_at_llm
 from datasette_embeddings.sources import QuerySource, TableSource
+from datasette_embeddings.spec import spec_of
 
 if TYPE_CHECKING:
     import sqlite3
@@ -109,8 +110,6 @@ def _as_asked(
 
 
 def _as_configured(configured: CollectionConfig, model: str, config: Config) -> Target:
-    from datasette_embeddings.spec import spec_of
-
     spec = spec_of(configured, config)
     if stored_name(spec.model, config.models) != model:
         raise ConfigError(
@@ -132,7 +131,7 @@ def _source(origin: Origin, request: Request) -> tuple[TableSource | QuerySource
     if table is None:
         return None, False
     # Vectors that stand in a column of their own rows' table share its key.
-    key = origin.key if table in {origin.place, origin.table} else ()
+    key = request.key or (origin.key if table in {origin.place, origin.table} else ())
     return TableSource(table, request.columns, request.template, key, prepend=request.prepend), texts
 
 
