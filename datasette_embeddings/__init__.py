@@ -86,6 +86,24 @@ def canned_queries(datasette: Datasette, database: str) -> Callable[[], Awaitabl
     return inner
 
 
+@hookimpl(optionalhook=True)
+def permission_allowed(
+    datasette: Datasette, actor: object, action: str, resource: object
+) -> Callable[[], Awaitable[bool | None]]:
+    """Deny what was made from a table to whom the table is denied (0.65)."""
+    from datasette_embeddings import access
+
+    return lambda: access.permission_allowed(datasette, actor, action, resource)
+
+
+@hookimpl(optionalhook=True)
+def permission_resources_sql(datasette: Datasette, actor: object, action: str) -> Callable[[], Awaitable[Any]]:
+    """Deny what was made from a table to whom the table is denied (1.0)."""
+    from datasette_embeddings import access
+
+    return lambda: access.permission_sql(datasette, actor, action)
+
+
 @hookimpl
 def asgi_wrapper(datasette: Datasette) -> Callable[[Any], Any]:
     """Embed the text of our search queries before they run; on 1.0 keep stored queries in step with the files."""

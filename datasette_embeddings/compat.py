@@ -40,6 +40,17 @@ async def may_view_query(datasette: Datasette, actor: object, database: str, que
     return bool(visible)
 
 
+async def may_view_table(datasette: Datasette, actor: object, database: str, table: str) -> bool:
+    """Tell whether an actor may view a table."""
+    if is_v1(datasette):
+        from datasette.resources import TableResource
+
+        return bool(await datasette.allowed(action="view-table", resource=TableResource(database, table), actor=actor))
+    permissions = [("view-table", (database, table)), ("view-database", database), "view-instance"]
+    visible, _ = await datasette.check_visibility(actor, permissions=permissions)
+    return bool(visible)
+
+
 async def actor_of(datasette: Datasette, scope: dict[str, Any]) -> object:
     """Return who asks, as Datasette itself will find out a moment later."""
     from datasette.plugins import pm

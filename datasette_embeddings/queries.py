@@ -30,6 +30,7 @@ class Query:
     sql: str
     title: str
     description: str
+    collection: str
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ def search_query(conn: sqlite3.Connection, tables: Tables, collection: Collectio
         f"Search {collection.name} by meaning",
         f"The {DEFAULT_K} rows of {collection.name} whose meaning is nearest to q. The score is a cosine similarity: "
         "1 is the same, 0 unrelated.",
+        collection.name,
     )
 
 
@@ -80,6 +82,7 @@ def related_query(conn: sqlite3.Connection, tables: Tables, collection: Collecti
         sql,
         f"Related {collection.name}",
         f"The rows of {collection.name} nearest in meaning to the one with this id.",
+        collection.name,
     )
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from datasette_embeddings import compat
+from datasette_embeddings import compat, holdings
 from datasette_embeddings.config import DATASETTE_FILES, METADATA_FILES, PLUGIN, Config, both_places, parse, read_file
 from datasette_embeddings.embedder import Embedder
 from datasette_embeddings.errors import ConfigError
-from datasette_embeddings.queries import Query, queries_of
+from datasette_embeddings.holdings import Holdings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -22,6 +22,7 @@ RIVAL = "datasette-embeddings"
 MARK = "datasette-embeddings-suite"
 
 _configs: WeakKeyDictionary[Datasette, Config] = WeakKeyDictionary()
+_holdings: WeakKeyDictionary[Datasette, dict[str, tuple[tuple[object, ...], Holdings]]] = WeakKeyDictionary()
 _registered: WeakKeyDictionary[Datasette, dict[str, tuple[object, ...]]] = WeakKeyDictionary()
 
 
@@ -64,10 +65,14 @@ def _check_places(directory: Path) -> None:
         raise ConfigError(both_places(*places[:2]))
 
 
-async def queries_for(datasette: Datasette, database: str) -> list[Query]:
-    """Return the queries of one database."""
-    found: list[Query] = await datasette.get_database(database).execute_fn(queries_of)
-    return found
+async def holdings_of(datasette: Datasette, database: str) -> Holdings:
+    """Return what a database holds of ours, read anew when its file changed."""
+    opened = datasette.get_database(database)
+    kept = _holdings.setdefault(datasette, {})
+    state = _file_state(opened.path)
+    if database not in kept or kept[database][0] != state or opened.path is None:
+        kept[database] = (state, await opened.execute_fn(holdings.read))
+    return kept[database][1]
 
 
 async def canned_queries(datasette: Datasette, database: str) -> dict[str, dict[str, Any]]:
@@ -76,14 +81,14 @@ async def canned_queries(datasette: Datasette, database: str) -> dict[str, dict[
     theirs = {name for name, query in configured.items() if not isinstance(query, dict) or query.get("plugin") != MARK}
     return {
         query.name: {"sql": query.sql, "title": query.title, "description": query.description, "plugin": MARK}
-        for query in await queries_for(datasette, database)
+        for query in (await holdings_of(datasette, database)).queries
         if query.name not in theirs
     }
 
 
 async def store_queries(datasette: Datasette, database: str) -> None:
     """Bring the stored queries of 1.0 up to date; a query of the site's own of the same name is left alone."""
-    wanted = {query.name: query for query in await queries_for(datasette, database)}
+    wanted = {query.name: query for query in (await holdings_of(datasette, database)).queries}
     page = await datasette.list_queries(database, source=MARK, limit=1000)
     for stored in page.queries:
         if stored.name not in wanted:

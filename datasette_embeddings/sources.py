@@ -113,11 +113,12 @@ class QuerySource:
     prepend: str = ""
     id_prefix: str = ""
     metadata: bool = False
+    reads: set[str] = field(default_factory=set, compare=False)
 
     def rows(self, conn: sqlite3.Connection) -> Iterator[Row]:
-        """Yield every row of the query."""
+        """Yield every row of the query; which tables it reads is kept, as their permissions are those of the result."""
         with _attached(conn, self.attach):
-            cursor = select(conn, self.sql)
+            cursor = select(conn, self.sql, self.reads)
             names = [description[0] for description in cursor.description or ()]
             if len(names) < 2:
                 raise SourceError(
@@ -127,7 +128,7 @@ class QuerySource:
 
     def describe(self) -> dict[str, Any]:
         """Return the query."""
-        return _without_empty(sql=self.sql, attach=dict(self.attach), prepend=self.prepend)
+        return _without_empty(sql=self.sql, attach=[alias for alias, _ in self.attach], reads=sorted(self.reads), prepend=self.prepend)
 
 
 @dataclass(frozen=True)
@@ -255,12 +256,18 @@ def _to_utf8(raw: bytes, encoding: str | None) -> bytes:
     raise SourceError(f"it is not in the encoding {encoding}")
 
 
-def select(conn: sqlite3.Connection, sql: str) -> sqlite3.Cursor:
-    """Run a query of the configuration or the command line, which may only read.
+def select(conn: sqlite3.Connection, sql: str, reads: set[str] | None = None) -> sqlite3.Cursor:
+    """Run a query of the configuration or the command line, which may only read; tables that it reads join *reads*.
 
     Raises SourceError with SQLite's own reason.
     """
-    conn.set_authorizer(_only_select)
+
+    def only_select(action: int, table: str | None, _: object, schema: str | None, *__: object) -> int:
+        if action == sqlite3.SQLITE_READ and table and schema == "main" and reads is not None:
+            reads.add(table)
+        return sqlite3.SQLITE_OK if action in ALLOWED_ACTIONS else sqlite3.SQLITE_DENY
+
+    conn.set_authorizer(only_select)
     try:
         return conn.execute(sql)
     except (sqlite3.Error, sqlite3.Warning) as error:
@@ -288,10 +295,6 @@ ALLOWED_ACTIONS = {
 def _anything(*_: object) -> int:
     """Stand in for "no authorizer", which Python 3.10 cannot set."""
     return sqlite3.SQLITE_OK
-
-
-def _only_select(action: int, *_: object) -> int:
-    return sqlite3.SQLITE_OK if action in ALLOWED_ACTIONS else sqlite3.SQLITE_DENY
 
 
 @contextmanager

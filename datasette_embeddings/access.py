@@ -1,0 +1,68 @@
+"""Who may see what was made from a table: whoever may see the table. Vectors can be turned back into text.
+
+The one permission gate: a table of ours is denied to whom the source of any collection in its database is denied, and a
+query of ours to whom its own collection's source is denied. It only ever denies, and never opens what is closed.
+"""
+
+from __future__ import annotations
+
+import json
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from datasette_embeddings import compat, site
+
+if TYPE_CHECKING:
+    from datasette.app import Datasette
+
+_asking: ContextVar[bool] = ContextVar("embeddings_asking", default=False)
+"""Set while the gate itself asks for the permission of a source, which must not come back to the gate."""
+
+
+async def is_denied(datasette: Datasette, actor: object, action: str, database: str, name: str) -> bool:
+    """Tell whether *actor* is denied a table (`view-table`) or query (`view-query`) because of its source."""
+    if database not in datasette.databases:
+        return False
+    held = await site.holdings_of(datasette, database)
+    behind = held.behind_table(name) if action == "view-table" else held.behind_query(name)
+    for source in sorted(behind):
+        if not await compat.may_view_table(datasette, actor, database, source):
+            return True
+    return False
+
+
+async def permission_allowed(datasette: Datasette, actor: object, action: str, resource: object) -> bool | None:
+    """Answer 0.65's question about one resource: False, or None for no opinion."""
+    if action not in {"view-table", "view-query"} or not isinstance(resource, tuple):
+        return None
+    return False if await is_denied(datasette, actor, action, *resource) else None
+
+
+async def denied_resources(datasette: Datasette, actor: object, action: str) -> list[tuple[str, str]]:
+    """Return every (database, table or query) of ours that is denied, for 1.0, which asks about all at once."""
+    if action not in {"view-table", "view-query"} or _asking.get():
+        return []
+    token = _asking.set(True)
+    try:
+        found = []
+        for database in list(datasette.databases):
+            held = await site.holdings_of(datasette, database)
+            names = held.derived if action == "view-table" else {query.name for query in held.queries}
+            found += [(database, n) for n in sorted(names) if await is_denied(datasette, actor, action, database, n)]
+        return found
+    finally:
+        _asking.reset(token)
+
+
+async def permission_sql(datasette: Datasette, actor: object, action: str) -> Any:  # noqa: ANN401
+    """Return the denials as 1.0 wants them: SQL that gives a row for each, or None."""
+    denied = await denied_resources(datasette, actor, action)
+    if not denied:
+        return None
+    from datasette.permissions import PermissionSQL
+
+    return PermissionSQL(
+        sql="select json_extract(value, '$[0]') as parent, json_extract(value, '$[1]') as child, 0 as allow, "
+        "'its source is not yours to view' as reason from json_each(:embeddings_denied)",
+        params={"embeddings_denied": json.dumps(denied)},
+    )
