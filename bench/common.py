@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Clock = Callable[[], float]
+    Matrix = NDArray[np.float32]
 
 ROOT = Path(__file__).resolve().parent.parent
 SEED = 20261123
@@ -89,7 +90,7 @@ def memory() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def vectors(count: int, dimensions: int = 384, held_out: int = 0) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def vectors(count: int, dimensions: int = 384, held_out: int = 0) -> tuple[Matrix, Matrix]:
     """Return unit vectors (count, d) like those of real texts, and *held_out* more of the same kind to search with.
 
     x = normalize(mu + c[cluster] + 0.6 z): c and z of a power-law spectrum diag(1/j), |mu| = 0.45, count / 50 clusters of

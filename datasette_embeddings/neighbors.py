@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 
     Matrix = NDArray[np.float32]
     Progress = Callable[[int, int], None]
+    Found = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]
 
 SAMPLE_ROWS = 2_048
 """Columns that give every row a first lower bound of its k-th score; 1 percent of the work at 200,000 rows."""
 
 POOL_PER_ROW = 64
-"""Candidates a row may collect on average before its block is cut back to the k best; 12 bytes each."""
+"""Candidates a row may collect on average before its block is cut back to the k best; 8 bytes each."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,11 @@ def _all_distinct(matrix: Matrix, k: int, progress: Progress | None) -> Neighbor
     def tile(pair: tuple[int, int]) -> None:
         left, right = blocks[pair[0]], blocks[pair[1]]
         product = matrix[left] @ matrix[right].T
-        engine.offer(product, left.start, right.start)
+        row, other = _reaching(product, engine.floor[left, None])
+        engine.offer(left.start, right.start, row, other)
         if left != right:
-            engine.offer(product.T, right.start, left.start)
+            other, row = _reaching(product, engine.floor[None, right])
+            engine.offer(right.start, left.start, row, other)
 
     engine.run(tile, pairs, progress)
     return engine.result()
@@ -93,7 +96,8 @@ def _distinct(matrix: Matrix) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     same = products[order[1:]] == products[order[:-1]]
     first = np.arange(count)
     numbers: dict[bytes, int] = {}
-    for position in np.sort(order[np.append(same, False) | np.append(False, same)]).tolist():
+    shared = np.union1d(order[1:][same], order[:-1][same])
+    for position in shared.tolist():
         first[position] = numbers.setdefault(matrix[position].tobytes(), position)
     firsts = np.flatnonzero(first == np.arange(count))
     return firsts, np.searchsorted(firsts, first)
@@ -138,7 +142,8 @@ def neighbors_of(matrix: Matrix, rows: NDArray[np.int64], k: int, progress: Prog
 
     def tile(pair: tuple[slice, slice]) -> None:
         left, right = pair
-        engine.offer(chosen[left] @ matrix[right].T, left.start, right.start)
+        row, other = _reaching(chosen[left] @ matrix[right].T, engine.floor[left, None])
+        engine.offer(left.start, right.start, row, other)
 
     engine.run(tile, pairs, progress)
     return engine.result()
@@ -151,7 +156,7 @@ def challengers(matrix: Matrix, changed: NDArray[np.int64], floor: NDArray[np.fl
     for block in _blocks(len(matrix)):
         for part in _blocks(len(changed), 8 * TILE_ROWS):
             product = matrix[block] @ matrix[changed[part]].T
-            row, column = np.nonzero(product >= (floor[block] - error)[:, None].astype(np.float32))
+            row, column = _reaching(product, (floor[block] - error)[:, None].astype(np.float32))
             found.append((row + block.start, changed[part][column]))
     rows = np.concatenate([row for row, _ in found]) if found else np.zeros(0, np.int64)
     others = np.concatenate([other for _, other in found]) if found else np.zeros(0, np.int64)
@@ -163,16 +168,24 @@ def challengers(matrix: Matrix, changed: NDArray[np.int64], floor: NDArray[np.fl
     return Neighbors(rows[reached], others[reached], scores[reached])
 
 
+def _reaching(product: Matrix, floor: Matrix) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where a product reaches its floor, as rows and columns: `np.nonzero`, ten times as fast where that is rare."""
+    return np.divmod(np.flatnonzero(product >= floor), product.shape[1])
+
+
 def _blocks(count: int, size: int = TILE_ROWS) -> list[slice]:
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
+NOTHING: Found = (np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0))
+
+
 @dataclass
 class _Pool:
-    """Candidates of one block of rows."""
+    """Candidates of one block of rows, and the lock of who adds some."""
 
-    rows: list[NDArray[np.int64]] = field(default_factory=list)
-    others: list[NDArray[np.int64]] = field(default_factory=list)
+    rows: list[NDArray[np.int32]] = field(default_factory=list)
+    others: list[NDArray[np.int32]] = field(default_factory=list)
     size: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -187,19 +200,21 @@ class _Engine:
         self.error = score_error(matrix.shape[1])
         self.floor = self._first_floor()
         self.pools = [_Pool() for _ in _blocks(len(targets))]
+        self.found: list[Found] = []
 
     def _first_floor(self) -> NDArray[np.float32]:
-        """Return a lower bound (m,) of each target's k-th score from a sample of the rows, or -inf where too few."""
+        """Return a lower bound (m,) of each target's k-th score: its k-th score among a sample of the rows, or all."""
         floor = np.full(len(self.targets), -np.inf, np.float32)
-        count = len(self.matrix)
-        if count <= SAMPLE_ROWS or self.k == 0:
+        if self.k == 0:
             return floor
-        sample = np.random.default_rng(0).choice(count, SAMPLE_ROWS, replace=False)
+        size = min(len(self.matrix), max(SAMPLE_ROWS, self.k + 1))
+        sample = np.random.default_rng(0).choice(len(self.matrix), size, replace=False)
         columns = self.matrix[sample].T
-        for block in _blocks(len(self.targets), 4 * TILE_ROWS):
+        for block in _blocks(len(self.targets)):
             product = self.matrix[self.targets[block]] @ columns
             product[self.targets[block][:, None] == sample[None, :]] = -np.inf
-            floor[block] = np.partition(product, SAMPLE_ROWS - self.k, axis=1)[:, SAMPLE_ROWS - self.k]
+            product.partition(size - self.k, axis=1)
+            floor[block] = product[:, size - self.k]
         return floor - np.float32(2 * self.error)
 
     def run(self, tile: Callable, work: Sequence, progress: Progress | None) -> None:  # type: ignore[type-arg]
@@ -211,37 +226,33 @@ class _Engine:
             for done, _ in enumerate(pool.map(tile, work), 1):
                 if progress:
                     progress(done, len(work))
-            list(pool.map(self._cut, range(len(self.pools))))
+            self.found = list(pool.map(self._cut, self.pools))
 
-    def offer(self, product: NDArray[np.float32], first_row: int, first_other: int) -> None:
-        """Take from a tile what may be among the k best of its rows."""
-        rows = slice(first_row, first_row + product.shape[0])
-        row, other = np.nonzero(product >= self.floor[rows, None])
+    def offer(self, first_row: int, first_other: int, row: NDArray[np.int64], other: NDArray[np.int64]) -> None:
+        """Take from a tile what may be among the k best of its rows, as offsets from its first row and other."""
         if not len(row):
             return
-        number = first_row // TILE_ROWS
-        pool = self.pools[number]
+        pool = self.pools[first_row // TILE_ROWS]
+        rows, others = (row + first_row).astype(np.int32), (other + first_other).astype(np.int32)
         with pool.lock:
-            pool.rows.append(row + first_row)
-            pool.others.append(other + first_other)
+            pool.rows.append(rows)
+            pool.others.append(others)
             pool.size += len(row)
-            if pool.size > POOL_PER_ROW * TILE_ROWS + self.k * TILE_ROWS:
-                self._cut(number)
+            if pool.size > (POOL_PER_ROW + self.k) * TILE_ROWS:
+                self._cut(pool)
 
-    def _cut(self, number: int) -> None:
-        """Keep the k best of each row in a block, by their real scores, and raise the floor to the k-th."""
-        pool = self.pools[number]
+    def _cut(self, pool: _Pool) -> Found:
+        """Keep the k best of each row of a block, by their real scores, and raise the floor to the k-th."""
         if not pool.rows:
-            return
-        rows, others, scores = self._best(np.concatenate(pool.rows), np.concatenate(pool.others))
+            return NOTHING
+        found = rows, others, scores = self._best(np.concatenate(pool.rows), np.concatenate(pool.others))
         pool.rows, pool.others, pool.size = [rows], [others], len(rows)
         last = np.flatnonzero(np.diff(rows, append=-1))
         full = last[_rank(rows)[last] == self.k - 1]
         self.floor[rows[full]] = (scores[full] - self.error).astype(np.float32)
+        return found
 
-    def _best(
-        self, rows: NDArray[np.int64], others: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    def _best(self, rows: NDArray[np.int32], others: NDArray[np.int32]) -> Found:
         """Return the k best of each row, sorted by row, score descending and position."""
         real = self.targets[rows] != others
         rows, others = rows[real], others[real]
@@ -255,14 +266,11 @@ class _Engine:
 
     def result(self) -> Neighbors:
         """Return the k best of every target."""
-        found = [self._best(np.concatenate(pool.rows), np.concatenate(pool.others)) for pool in self.pools if pool.rows]
-        if not found:
-            return Neighbors(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
-        rows, others, scores = (np.concatenate(column) for column in zip(*found, strict=True))
-        return Neighbors(self.targets[rows], others, scores)
+        rows, others, scores = (np.concatenate(column) for column in zip(*self.found, NOTHING, strict=True))
+        return Neighbors(self.targets[rows], others.astype(np.int64), scores)
 
 
-def _rank(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def _rank(rows: NDArray[np.integer]) -> NDArray[np.int64]:
     """Return the place of each entry within its run of equal values.
 
     >>> _rank(np.array([4, 4, 4, 7, 7]))

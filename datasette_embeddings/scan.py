@@ -89,9 +89,9 @@ def numpy_cosine() -> Cosine:
             room, multiply, values, kept_square = pair.room, pair.multiply, pair.values, pair.square
         try:
             room[:] = row
-        except (TypeError, ValueError):
+            multiply()
+        except (TypeError, ValueError, RuntimeWarning):
             return careful_cosine(a, b)
-        multiply()
         dot, square = values()
         if low < square < high and low < kept_square < high:
             return max(-1.0, min(1.0, dot / sqrt(square * kept_square)))
