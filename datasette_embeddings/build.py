@@ -52,7 +52,11 @@ def build(path: Path, specs: Sequence[Spec], config: Config, options: Options, r
         if unfinished or any(task.leaves_traces for task in tasks):
             store.scrub()
     with Store(path, config.table_prefix) as store:
-        store.settle(keep_wal=options.keep_wal)
+        if not store.settle(keep_wal=options.keep_wal):
+            report.line(
+                f"{path.name}: other programs have it open, so its write-ahead log ({path.name}-wal) belongs to it; "
+                "close them and build again before the file is copied or served from a read-only disk"
+            )
     report.line(f"{path.name}: done in {time.monotonic() - started:.1f} s; {size_by_table(path)}")
     return True
 

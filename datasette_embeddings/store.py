@@ -313,14 +313,25 @@ class Store:
         for (name,) in names.fetchall():
             self.conn.execute(f"drop index {quote(name)}")
 
-    def settle(self, *, keep_wal: bool = False) -> None:
-        """Leave a single file that a read-only disk can serve: no write-ahead log beside it."""
+    def settle(self, *, keep_wal: bool = False) -> bool:
+        """Leave a single file that a read-only disk can serve: no write-ahead log beside it.
+
+        Returns False where other programs have the file open, so that its log had to stay.
+        """
         with translated(self.path):
-            mode = self.conn.execute("pragma journal_mode").fetchone()[0]
-            if mode == "wal":
-                self.conn.execute("pragma wal_checkpoint(truncate)")
-                if not keep_wal:
-                    self.conn.execute("pragma journal_mode = delete")
+            if self.conn.execute("pragma journal_mode").fetchone()[0] != "wal":
+                return True
+            busy = self.conn.execute("pragma wal_checkpoint(truncate)").fetchone()[0]
+            if busy or keep_wal:
+                return not busy
+            self.conn.execute("pragma busy_timeout = 0")  # a program that only has the file open keeps it open
+            try:
+                self.conn.execute("pragma journal_mode = delete")
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error):
+                    raise
+                return False
+            return True
 
 
 def _alive(pid: int | None, host: str, heartbeat: int) -> bool:

@@ -22,9 +22,6 @@ EXAMPLES = int(os.environ.get("EXAMPLES", "30"))
 PHASES = [Phase.explicit, Phase.reuse, Phase.generate] + ([Phase.shrink] if "EXAMPLES" in os.environ else [])
 """A failure is made small in long runs only: that takes minutes."""
 
-MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-"""Where there is a disk in memory, use it: hundreds of builds wait for hundreds of commits."""
-
 KEYS = {
     "text": "create table t (k text primary key, body text, title text default 'x')",
     "integer": "create table t (k integer primary key, body text, title text default 'x')",
@@ -32,7 +29,16 @@ KEYS = {
     "compound": "create table t (k text, l integer default 0, body text, title text default 'x', primary key (k, l))",
     "rowid": "create table t (k, body text, title text default 'x')",
 }
-WORDS = ["red bread", "bread red", "butter and bread", "nine trains", "trains, nine", "cats", "dogs and cats", "rain"]
+WORDS = [
+    "red bread",
+    "bread red",
+    "butter and bread",
+    "nine trains",
+    "trains, nine",
+    "cats",
+    "dogs and cats",
+    "rain",
+]
 TEXTS = st.one_of(
     st.sampled_from([*WORDS, *(f"{a} {b}" for a in WORDS for b in ("today", "again"))]),
     st.sampled_from(["", " \n", None, "refuse me", "refuse that"]),
@@ -62,7 +68,12 @@ class World:
     kind: str
     server: OpenAIServer
     config: dict = field(
-        default_factory=lambda: {"table": "t", "template": "{{ body }}", "similarities": 3, "model": hard.MODEL}
+        default_factory=lambda: {
+            "table": "t",
+            "template": "{{ body }}",
+            "similarities": 3,
+            "model": hard.MODEL,
+        }
     )
     serial: int = 1000
     known: set = field(default_factory=set)
@@ -121,7 +132,9 @@ class World:
         """Return (model, text) of all that has a vector after a build."""
         texts = hard.query(self.path, "select body, title from t")
         prefix, template = self.config.get("prefix", ""), self.config["template"]
-        made = [prefix + template.replace("{{ body }}", b or "").replace("{{ title }}", t or "") for b, t in texts]
+        made = [
+            prefix + template.replace("{{ body }}", b or "").replace("{{ title }}", t or "") for b, t in texts
+        ]
         return {(self.config["model"], text) for text in made if text.strip() and "refuse" not in text}
 
     def build(self) -> str:
@@ -159,7 +172,7 @@ class World:
 )
 @given(steps=st.lists(st.lists(EDITS, min_size=1, max_size=3), min_size=2, max_size=4))
 def test_incremental_equals_from_scratch(server, kind, steps):
-    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+    with tempfile.TemporaryDirectory(dir=hard.MEMORY) as folder:
         world = World(Path(folder) / "data.db", kind, server)
         world.build()
         for edits in steps:
