@@ -167,6 +167,8 @@ def _ask_before_sending(tasks: Sequence[Task], options: Options, config: Config,
     """Ask before texts go to another machine for the first time."""
     for task in tasks:
         count, _ = task.plan.texts_to_embed()
+        if count:
+            task.model.prepare()
         if task.model.remote and count and not (task.existing and task.existing.tokens):
             cost = "unknown cost" if task.estimate_cost is None else f"about ${task.estimate_cost:.4f}"
             report.confirm(

@@ -198,13 +198,13 @@ def test_a_missing_key_is_named(settings, variable, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.setenv("MY_KEY", "")
     with pytest.raises(MissingKey, match=variable):
-        provider.load("m", settings)
+        provider.load("m", settings).prepare()
 
 
 def test_another_host_never_gets_the_key_of_openai(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", CANARY)
     with pytest.raises(MissingKey, match=r"which key h\.example gets"):
-        provider.load("m", {"base_url": "https://h.example/v1"})
+        provider.load("m", {"base_url": "https://h.example/v1"}).prepare()
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_more_dimensions_than_the_model_has_are_refused():
 def test_a_key_with_a_line_break_is_refused_without_showing_it(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", f"{CANARY}\nx")
     with pytest.raises(MissingKey, match="OPENAI_API_KEY") as caught:
-        provider.load("m", {})
+        provider.load("m", {}).prepare()
     assert CANARY not in str(caught.value)
 
 

@@ -86,6 +86,10 @@ class EmbeddingModel(ABC):
     def embed_batch(self, items: Sequence[Item], purpose: Purpose) -> Embedded:
         """Return vectors for one batch of one modality; need not be normalised or checked."""
 
+    def prepare(self) -> None:
+        """Raise ModelError where texts could not be embedded now: a key or a package that only that needs is missing."""
+        return
+
     def token_counts(self, items: Sequence[Item]) -> list[int]:
         """Return how many tokens each item has, before any cut: an estimate unless the model can count."""
         return [max(1, len(item) // CHARACTERS_PER_TOKEN) for item in items]

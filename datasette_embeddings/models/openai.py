@@ -11,6 +11,7 @@ import ipaddress
 import os
 import re
 import time
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -22,9 +23,11 @@ from datasette_embeddings.models.openai_answer import place, usage
 from datasette_embeddings.models.openai_client import Call, make_client, within
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
+    from openai import OpenAI
 
     from datasette_embeddings.models.base import Item, Purpose
 
@@ -102,9 +105,9 @@ ADVICE = {
 
 
 def load(rest: str, settings: Mapping[str, Any]) -> EmbeddingModel:
-    """Return the model `openai/rest`, without asking the server anything.
+    """Return the model `openai/rest`, without asking the server anything or needing a key yet.
 
-    Raises ConfigError for a setting that makes no sense, MissingKey, and MissingExtra without the package.
+    Raises ConfigError for a setting that makes no sense.
     """
     return OpenAIModel(rest, settings)
 
@@ -138,7 +141,6 @@ class OpenAIModel(EmbeddingModel):
         base_url = settings.get("base_url", OPENAI_URL)
         self._host = check_url(self.name, base_url)
         local, official = is_loopback(base_url), base_url == OPENAI_URL
-        key = find_key(self.name, settings.get("api_key"), base_url)
         self.remote = not local
         self.dimensions = self._asked or (native if official else None)
         self.llm_name = name_at_llm(self._model, self._asked) if official else None
@@ -151,8 +153,19 @@ class OpenAIModel(EmbeddingModel):
         self.usd_per_million_tokens = settings.get("price", 0.0 if local else listed)
         self._timeout = float(settings.get("timeout", TIMEOUT_SECONDS))
         self._answered = False
-        retries = settings.get("max_retries", MAX_RETRIES)
-        self._client, self._calls = make_client(key, base_url, self._timeout, retries, local)
+        self._settings = settings
+        self._base_url = base_url
+
+    @cached_property
+    def _connection(self) -> tuple[OpenAI, threading.local]:
+        """Made at the first text: a build with nothing to embed, or a baked site, needs neither key nor package."""
+        key = find_key(self.name, self._settings.get("api_key"), self._base_url)
+        retries = self._settings.get("max_retries", MAX_RETRIES)
+        return make_client(key, self._base_url, self._timeout, retries, not self.remote)
+
+    def prepare(self) -> None:
+        """Raise MissingKey, or MissingExtra without the `openai` package, where texts could not be embedded now."""
+        _ = self._connection
 
     def token_counts(self, items: Sequence[Item]) -> list[int]:
         """Return a cautious estimate for each text, from its UTF-8 bytes."""
@@ -250,9 +263,11 @@ class OpenAIModel(EmbeddingModel):
         call = Call(time.monotonic() + seconds, ANSWER_BYTES + ANSWER_BYTES_PER_TEXT * len(texts))
         more = {"dimensions": self._asked} if self._asked else {}
 
+        client, calls = self._connection
+
         def create() -> None:
-            self._calls.current = call
-            embeddings = self._client.embeddings.with_raw_response
+            calls.current = call
+            embeddings = client.embeddings.with_raw_response
             embeddings.create(model=self._model, input=texts, encoding_format="base64", **more)
 
         try:
@@ -281,7 +296,7 @@ class OpenAIModel(EmbeddingModel):
 
     def _shown(self, request_id: str) -> str:
         """Return the id for the provider's support, if it looks like one: a server can echo the key."""
-        if self._client.api_key in request_id or not re.fullmatch(r"(req_)?[0-9a-fA-F-]{8,64}", request_id):
+        if self._connection[0].api_key in request_id or not re.fullmatch(r"(req_)?[0-9a-fA-F-]{8,64}", request_id):
             return ""
         return f", request id {request_id}"
 
