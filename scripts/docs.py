@@ -47,8 +47,8 @@ datasette embeddings add til.db til
 
 FENCE = re.compile(r"^```(\w+) (run|output|config)\n(.*?)^```$", re.M | re.S)
 SECTION = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.S)
-CLOCK = re.compile(r"\d+\.\d s\b")
-"""Seconds in an output, which differ from run to run."""
+CLOCK = re.compile(r"\d[\d.,]* (s|min|kB|MB)\b")
+"""Times and sizes in an output, which differ from run to run and from machine to machine."""
 
 
 class Block(NamedTuple):
@@ -91,7 +91,9 @@ def _function(function: object) -> str:
         lines += ["", "Also as " + ", ".join(f"`{alias}`" for alias in function.aliases) + "."]
     if function.examples:
         lines += ["", "| expression | gives |", "| --- | --- |"]
-        lines += [f"| `{expression}` | `{'NULL' if value is None else value}` |" for expression, value in function.examples]
+        lines += [
+            f"| `{expression}` | `{'NULL' if value is None else value}` |" for expression, value in function.examples
+        ]
     return "\n".join(lines)
 
 
@@ -251,7 +253,7 @@ def same(old: str, new: str) -> bool:
 
 
 def _plain(output: str) -> list[str]:
-    return [CLOCK.sub("N s", line.rstrip()) for line in output.strip().splitlines()]
+    return [CLOCK.sub("N \\1", line.rstrip()) for line in output.strip().splitlines()]
 
 
 def main(arguments: list[str]) -> int:
