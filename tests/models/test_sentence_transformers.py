@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import http.server
 import io
 import json
+import os
+import shutil
 import socket
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -189,8 +194,6 @@ def test_images_for_a_model_of_texts(bert):
 
 
 def copy(bert: Path, folder: Path, files: dict[str, str]) -> Path:
-    import shutil
-
     shutil.copytree(bert, folder)
     for name, content in files.items():
         path = folder / name
@@ -263,6 +266,80 @@ def test_device_that_does_not_exist(bert):
         load(bert, device="quantum")
 
 
+class Hub(http.server.BaseHTTPRequestHandler):
+    """Answers as the hub does about one repository, the folder *root*, and notes what was asked for."""
+
+    commit = "c" * 40
+
+    def __init__(self, root, asked, *arguments):
+        self.root, self.asked = root, asked
+        super().__init__(*arguments)
+
+    def do_GET(self):
+        self.answer(body=True)
+
+    def do_HEAD(self):
+        self.answer(body=False)
+
+    def answer(self, body):
+        path = self.path.partition("?")[0]
+        file = self.root / path.partition(f"/acme/tiny/resolve/{self.commit}/")[2]
+        if path.startswith("/api/models/acme/tiny"):
+            data = json.dumps(self.tree() if "/tree/" in path else {"id": "acme/tiny", "sha": self.commit}).encode()
+        elif file.is_file():
+            self.asked.add(file.name)
+            data = file.read_bytes()
+        else:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
+        self.send_header("X-Repo-Commit", self.commit)
+        self.end_headers()
+        if body:
+            self.wfile.write(data)
+
+    def tree(self):
+        files = [path for path in self.root.rglob("*") if path.is_file()]
+        return [
+            {"type": "file", "path": str(path.relative_to(self.root)), "size": path.stat().st_size, "oid": "0" * 40}
+            for path in files
+        ]
+
+    def log_message(self, *arguments):
+        pass
+
+
+def ask_hub(code, **environment):
+    """Run *code* in a process of its own, as the hub's client reads its environment once."""
+    return subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
+
+
+def test_a_model_of_the_hub_is_fetched_without_its_code(bert, tmp_path):
+    root = copy(bert, tmp_path / "repository", {"modeling_evil.py": "", "pytorch_model.bin": "", "onnx/model.onnx": ""})
+    asked: set[str] = set()
+    code = (
+        "from datasette_embeddings.models.sentence_transformers import fetch, load\n"
+        "print(fetch('tiny', 'acme/tiny', 'main'))\n"
+        "model = load('acme/tiny', {'revision': 'main'})\n"
+        "print(model.revision, model.embed_one('a dog', 'query').tolist())"
+    )
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Hub, root, asked)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+        folder, answer = ask_hub(code, HF_ENDPOINT=endpoint, HF_HOME=str(tmp_path / "cache")).splitlines()
+        server.shutdown()
+    fetched = {path.name for path in Path(folder).rglob("*") if path.is_file()}
+    assert "model.safetensors" in fetched
+    assert not {"modeling_evil.py", "pytorch_model.bin", "model.onnx"} & (fetched | asked)
+    revision, vector = answer.split(" ", 1)
+    assert revision == Hub.commit
+    np.testing.assert_allclose(json.loads(vector), load(bert).embed_one("a dog", "query"), atol=1e-6)
+
+
 def test_no_hub_and_no_such_folder(tmp_path):
     code = (
         "from datasette_embeddings.models import get_model\n"
@@ -270,15 +347,8 @@ def test_no_hub_and_no_such_folder(tmp_path):
         "try: get_model('sentence-transformers/no-such-model')\n"
         "except ModelError as error: print(error)"
     )
-    environment = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "PATH": "/usr/bin"}
-    import os
-
-    done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, check=True
-    )
-    assert (
-        "there is no folder of that name, and the hub does not give sentence-transformers/no-such-model" in done.stdout
-    )
+    said = ask_hub(code, HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path))
+    assert "there is no folder of that name, and the hub does not give sentence-transformers/no-such-model" in said
 
 
 def test_missing_package(bert, monkeypatch):
