@@ -42,7 +42,10 @@ BATCH_TOKENS = 8192
 """Tokens of one batch with padding; torch needs about 20 kB a token for a small BERT, so some 160 MB."""
 
 MAX_JSON = 2_000_000
-"""Bytes of the largest JSON file that is searched for references to code: configurations are small, vocabularies are not."""
+"""Bytes of the largest configuration file that is read."""
+
+VOCABULARIES = {"tokenizer.json", "vocab.json"}
+"""JSON files that may be larger, and are not searched for references to code."""
 
 
 def load(rest: str, settings: Mapping[str, Any]) -> EmbeddingModel:
@@ -215,9 +218,7 @@ def fetch(name: str, repository: str, revision: str | None) -> Path:
         raise MissingExtra(name, EXTRA) from error
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=list(SAFE_FILES)))
-    except (
-        Exception
-    ) as error:  # no such folder, name or revision, or no network: the hub's client has an error for each
+    except Exception as error:  # wrong name or revision, no network: the hub's client has many errors
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(
             f"{name}: there is no folder of that name, and the hub does not give {repository} ({reason})"
@@ -244,7 +245,11 @@ def refuse_code(name: str, folder: Path) -> None:
             raise ModelError(
                 f"{name}: {path} is an adapter to a model elsewhere; merge them and save the whole as safetensors"
             )
-        if path.suffix == ".json" and path.stat().st_size <= MAX_JSON:
+        if path.suffix == ".json" and path.name not in VOCABULARIES:
+            if path.stat().st_size > MAX_JSON:
+                raise ModelError(
+                    f"{name}: {path} has {path.stat().st_size} bytes; a configuration has {MAX_JSON:,} at most"
+                )
             for key, value in code_references(_json(name, path)):
                 raise ModelError(f"{name}: {path} asks for code by {key} ({value}), which is never run")
 

@@ -221,6 +221,7 @@ def copy(bert: Path, folder: Path, files: dict[str, str]) -> Path:
         ("router_config.json", '{"types": {"query_0": "os.system"}}', r"by type \(os\.system\)"),
         ("2_Dense/config.json", '{"activation_function": "os.system"}', r"activation_function \(os\.system\)"),
         ("config.json", "{", "cannot be read as JSON"),
+        ("modules.json", " " * 2_000_001, "has 2000001 bytes"),
     ],
 )
 def test_folders_with_code_are_refused(bert, tmp_path, monkeypatch, name, content, message):
