@@ -1,4 +1,4 @@
-"""Retrieval quality of the `static` model beside full-text search and its teacher: `python -m bench.static_quality --help`.
+"""Retrieval quality of the `static` model beside full-text search and its teacher (`--til CLONE --minilm` for all of it).
 
 Every query has exactly one right document. The sets are those of scripts/fit_corpus.py, `evaluation_sets`: nothing of
 them was used to fit the table or to choose a setting. Downloads about 60 MB at the first run.
@@ -62,9 +62,7 @@ def full_text_scores(pairs: Sequence[Pair]) -> NDArray[np.float32]:
         words = re.findall(r"\w+", pair.query)
         match = " OR ".join(f'"{word}"' for word in words)
         if match:
-            for document, rank in db.execute(
-                "select rowid, rank from documents where documents match ?", [match]
-            ):
+            for document, rank in db.execute("select rowid, rank from documents where documents match ?", [match]):
                 scores[row, document] = -rank
     db.close()
     scores[np.diag_indices_from(scores)] -= np.where(
@@ -92,19 +90,17 @@ def main() -> None:
     """Print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--til", type=Path, help="a clone of https://github.com/simonw/til at 8d908b6d36")
-    parser.add_argument(
-        "--minilm", action="store_true", help="also run the teacher (needs its weights; some minutes)"
-    )
+    parser.add_argument("--minilm", action="store_true", help="also run the teacher (needs its weights; some minutes)")
+    parser.add_argument("--quick", action="store_true", help="50 pairs of one set: only sees that it runs")
     options = parser.parse_args()
-    sets = fit_corpus.evaluation_sets(options.til)
+    if options.quick:
+        sets = {"deb": fit_corpus.split_descriptions()[2][:50]}
+    else:
+        sets = fit_corpus.evaluation_sets(options.til)
     models = ["static", *(["minilm"] if options.minilm else [])]
     print("| model | " + " | ".join(f"{name} ({len(pairs)})" for name, pairs in sets.items()) + " |")
     print("| --- |" + " --- |" * len(sets))
-    print(
-        "| SQLite FTS5 BM25, porter | "
-        + " | ".join(str(quality(full_text_scores(p))) for p in sets.values())
-        + " |"
-    )
+    print("| SQLite FTS5 BM25, porter | " + " | ".join(str(quality(full_text_scores(p))) for p in sets.values()) + " |")
     for name in models:
         print(f"| {name} | " + " | ".join(str(quality(model_scores(name, p))) for p in sets.values()) + " |")
 
