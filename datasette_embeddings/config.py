@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from datasette_embeddings.catalog import QUERYABLE
 from datasette_embeddings.errors import ConfigError, nearest
@@ -87,6 +87,9 @@ def parse(block: object, place: str = "configuration") -> Config:
     }
     limits = _mapping(block.get("limits") or {}, f"{place}: limits")
     _known(limits, KNOWN_LIMITS, f"{place}: limits")
+    for name, value in limits.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+            raise ConfigError(f"{place}: limits.{name}: a number from 0 on was expected; found {value!r}")
     models = {
         str(name): _mapping(value or {}, f"{place}: models.{name}")
         for name, value in _mapping(block.get("models") or {}, f"{place}: models").items()
@@ -180,30 +183,37 @@ def _optional(value: Mapping[str, object], key: str, place: str) -> str | None:
 
 def refuse_secrets(block: object, place: str) -> None:
     """Raise ConfigError naming the place of a literal API key; only `{$env: NAME}` may stand there."""
-    for where, key, value in _walk(block, place):
-        secret = any(word == key.lower() or key.lower().endswith("_" + word) for word in SECRET_WORDS)
-        if secret and isinstance(value, (str, list)) and not where.endswith(".key"):
+    for where, secret, value in _walk(block, place):
+        if secret and value is not None:
             raise ConfigError(
                 f"{where} holds a literal value; keys are read from the environment only: write {{$env: NAME_OF_VARIABLE}}"
             )
-        if isinstance(value, str) and "://" in value and urlsplit(value).password:
+        if isinstance(value, str) and URL_PASSWORD.match(value):
             raise ConfigError(f"{where} holds a password inside a URL; keys are read from the environment only")
 
 
-def _walk(value: object, place: str) -> Iterator[tuple[str, str, object]]:
-    if isinstance(value, dict):
+URL_PASSWORD = re.compile(r"\w[\w+.-]*://[^/?#@]*:[^/?#@]*@")
+
+
+def _walk(value: object, place: str, secret: bool = False) -> Iterator[tuple[str, bool, object]]:
+    """Yield (place, whether it is or lies below a key that names a secret, value) of every plain value."""
+    if isinstance(value, dict) and list(value) != ["$env"]:
         for key, inner in value.items():
-            yield f"{place}: {key}" if ":" not in place else f"{place}.{key}", str(key), inner
-            yield from _walk(inner, f"{place}: {key}" if ":" not in place else f"{place}.{key}")
+            where = f"{place}.{key}" if ":" in place else f"{place}: {key}"
+            yield from _walk(inner, where, secret or _names_secret(str(key), place))
     elif isinstance(value, list):
         for number, inner in enumerate(value):
-            yield from _walk(inner, f"{place}[{number}]")
+            yield from _walk(inner, f"{place}[{number}]", secret)
+    elif not isinstance(value, dict):
+        yield place, secret, value
 
 
-def resolve_secrets(settings: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """Return settings with `{$env: NAME}` left as it is; the model reads the variable when it needs it."""
-    refuse_secrets(settings, place)
-    return dict(settings)
+def _names_secret(key: str, place: str) -> bool:
+    """Tell whether a key below *place* names a secret; names of collections and models, and key columns, do not."""
+    if place.endswith((": collections", ": models")) or (key == "key" and ": collections." in place):
+        return False
+    key = key.lower().replace("-", "_")
+    return any(word == key or key.endswith("_" + word) for word in SECRET_WORDS)
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -228,7 +238,7 @@ def load(path: Path | None, directory: Path) -> Config:
     """Return the configuration in *path*, or else in the metadata.* and datasette.* files of *directory*."""
     if path is not None:
         content = read_file(path)
-        block = content.get("plugins", {}).get(PLUGIN) if "plugins" in content else content
+        block = _mapping(content["plugins"] or {}, f"{path}: plugins").get(PLUGIN) if "plugins" in content else content
         return parse(block, path.name)
     found = []
     for names in (METADATA_FILES, DATASETTE_FILES):

@@ -86,13 +86,13 @@ def translated(path: str | Path) -> Iterator[None]:
 
 
 ADVICE = {
-    "locked": "another program is writing to it; try again when that is done, what was committed is kept",
-    "full": "the disk is full; make room and run the same command again, what was committed is kept",
+    "is locked": "another program is writing to it; try again when that is done, what was committed is kept",
+    "disk is full": "the disk is full; make room and run the same command again, what was committed is kept",
     "disk I/O error": "the disk did not take the write; check it and run the same command again",
     "readonly": "the file or its folder is read-only; a build needs to write both",
     "unable to open": "the file or its folder cannot be opened; check its permissions",
     "not a database": "the file is no SQLite database",
-    "malformed": "the file is damaged; restore it from a copy",
+    "image is malformed": "the file is damaged; restore it from a copy",
 }
 
 
@@ -112,6 +112,8 @@ def table_names(conn: Connection) -> dict[str, str]:
 def real_name(conn: Connection, table: str) -> str:
     """Return the table's name as stored; SQLite's names ignore case, permissions must not. Raises SourceError."""
     names = table_names(conn)
+    if table in names:  # SQLite ignores the case of a to z only, lower() that of all letters
+        return table
     by_lower = {name.lower(): name for name in names}
     if table.lower() not in by_lower:
         visible = [name for name in names if not name.startswith("sqlite_")]
@@ -150,7 +152,7 @@ def item_id(values: tuple[object, ...]) -> str | None:
 
 
 def as_text(value: object) -> str:
-    """Return a key value as SQLite's `cast(... as text)` would give it."""
+    """Return a key value as text that SQLite compares as equal to it; a number in digits that give the same number."""
     if isinstance(value, bytes):
         return decode_text(value)
     return str(value)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from datasette_embeddings.catalog import stale_items
-from datasette_embeddings.limits import SEARCH_CHUNK_ROWS
+from datasette_embeddings.limits import MAX_DIMENSIONS, SEARCH_CHUNK_ROWS
 from datasette_embeddings.neighbors import Neighbors, all_neighbors, challengers, neighbors_of, positions_of
 from datasette_embeddings.search import stack
 from datasette_embeddings.store import SimilarityChange
@@ -32,11 +32,10 @@ def load_matrix(
     conn: sqlite3.Connection, tables: Tables, collection: Collection, without: Ids[str] = ()
 ) -> tuple[list[str], Vector]:
     """Return ids and unit rows (n, d) of a collection, sorted by id; malformed and *without* rows are left out."""
-    total = conn.execute(
-        f"select count(*), max(length(embedding)) from {tables.embeddings} where collection_id = ?", [collection.id]
-    ).fetchone()
-    size = collection.dimensions or (total[1] or 0) // 4
-    matrix = np.empty((total[0], size), np.float32)
+    where = f"from {tables.embeddings} where collection_id = ?"
+    total = conn.execute(f"select count(*) {where}", [collection.id]).fetchone()[0]
+    size = collection.dimensions or _usual_dimensions(conn, where, collection.id)
+    matrix = np.empty((total, size), np.float32)
     ids: list[str] = []
     cursor = conn.execute(
         f"select id, embedding from {tables.embeddings} where collection_id = ? order by id", [collection.id]
@@ -47,6 +46,16 @@ def load_matrix(
         matrix[len(ids) : len(ids) + len(names)] = part
         ids += names
     return ids, matrix[: len(ids)]
+
+
+def _usual_dimensions(conn: sqlite3.Connection, where: str, collection_id: int) -> int:
+    """Return the dimensions that most vectors of a collection have, 0 where none is well-formed."""
+    usual = (
+        f"select length(embedding) / 4 {where} and typeof(embedding) = 'blob' and length(embedding) % 4 = 0 "
+        "and length(embedding) between 4 and ? group by 1 order by count(*) desc, 1 limit 1"
+    )
+    row = conn.execute(usual, [collection_id, 4 * MAX_DIMENSIONS]).fetchone()
+    return row[0] if row else 0
 
 
 def similarity_change(

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from datasette_embeddings import database, templating
+from datasette_embeddings import templating
 from datasette_embeddings.database import Key, column_names, item_id, quote, real_name, table_key, table_names
 from datasette_embeddings.errors import ConfigError, SourceError, nearest
 from datasette_embeddings.limits import MAX_FILE_BYTES, MAX_TEXT_CHARACTERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
     from typing import BinaryIO
 
@@ -50,15 +51,21 @@ def make_row(item: str | None, render: Callable[[], str | bytes], metadata: str 
     """Return a row with its content, or with the reason why it has none."""
     if item is None:
         return Row(None, None, "its key is NULL, so nothing can point at it")
+    item, metadata = whole(item), whole(metadata) if metadata else metadata
     try:
         content = render()
     except SourceError as error:
         return Row(item, None, str(error))
     if isinstance(content, bytes):
         return Row(item, content, metadata=metadata)
-    content = content.encode("utf-8", "replace").decode("utf-8")
+    content = whole(content)
     cut = len(content) > MAX_TEXT_CHARACTERS
     return Row(item, content[:MAX_TEXT_CHARACTERS], metadata=metadata, cut=cut)
+
+
+def whole(text: str) -> str:
+    """Return text that UTF-8 can hold: half a surrogate pair, from JSON or a file's name, becomes a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,7 @@ class TableSource:
         if source.where:
             sql += f" where {source.where}"
         width = len(source.key)
-        for values in select(conn, sql):
+        for values in fetched(select(conn, sql), sql):
             row = dict(zip(fields, values[width:], strict=True))
             yield make_row(item_id(values[:width]), lambda row=row: self.prepend + render(row))  # type: ignore[misc]
 
@@ -124,7 +131,8 @@ class QuerySource:
                 raise SourceError(
                     f"the query gives {len(names)} column(s); an id first and at least one column to embed are expected"
                 )
-            yield from (_from_values(self, names, values) for values in cursor)
+            with closing(cursor):
+                yield from (_from_values(self, names, values) for values in fetched(cursor, self.sql))
 
     def describe(self) -> dict[str, Any]:
         """Return the query."""
@@ -145,6 +153,8 @@ class RecordSource:
     def rows(self, conn: sqlite3.Connection) -> Iterator[Row]:
         """Yield every record."""
         for record in self.records:
+            if not isinstance(record, Mapping):
+                raise SourceError(f"{self.name}: a record with named fields was expected; found {str(record)[:40]!r}")
             if len(record) < 2:
                 raise SourceError(
                     f"{self.name}: a record has {len(record)} field(s); an id first and at least one to embed are expected"
@@ -171,7 +181,7 @@ class FileSource:
         for folder, glob in self.folders:
             if not folder.is_dir():
                 raise SourceError(f"{folder} is no folder; --files takes a folder and a glob such as '**/*.md'")
-            for path in sorted(folder.glob(glob)):
+            for path in _matching(folder, glob):
                 if path.is_file():
                     item = self.id_prefix + path.relative_to(folder).as_posix()
                     yield make_row(item, lambda path=path, folder=folder: self._text(path, folder))  # type: ignore[misc]
@@ -186,6 +196,13 @@ class FileSource:
         return _without_empty(files=[glob for _, glob in self.folders], prepend=self.prepend)
 
 
+def _matching(folder: Path, glob: str) -> list[Path]:
+    try:
+        return sorted(folder.glob(glob))
+    except (NotImplementedError, ValueError) as error:
+        raise SourceError(f"{glob!r} is no glob below a folder, such as '**/*.md': {error}") from error
+
+
 def read_text(path: Path, encodings: Sequence[str] = ()) -> str:
     """Return a file's text: by the first of *encodings* that fits, else UTF-8, else Windows-1252 or Latin-1.
 
@@ -197,9 +214,9 @@ def read_text(path: Path, encodings: Sequence[str] = ()) -> str:
         raw = path.read_bytes()
     except OSError as error:
         raise SourceError(f"the file cannot be read: {error.strerror}") from error
-    if raw[:2] in {b"\xff\xfe", b"\xfe\xff"}:
+    if raw[:2] in UTF16_MARKS:
         encodings = ("utf-16", *encodings)
-    elif b"\0" in raw:
+    elif not encodings and b"\0" in raw:
         raise SourceError("a binary file, no text")
     for encoding in (*encodings, "utf-8-sig", "cp1252", "latin-1"):
         try:
@@ -230,6 +247,8 @@ def read_records(stream: BinaryIO, name: str, form: str | None, encoding: str | 
         chosen = Format[form.upper()] if form else _guess(text)
         rows, _ = rows_from_file(io.BytesIO(text), format=chosen, encoding="utf-8")
         yield from rows
+    except SourceError as error:
+        raise SourceError(f"{name}: {error}") from error
     except (RowError, ValueError, csv.Error, TypeError, AttributeError) as error:
         raise SourceError(f"{name} cannot be read as {form or 'CSV, TSV, JSON or NDJSON'}: {error}") from error
 
@@ -245,10 +264,17 @@ def _guess(text: bytes) -> Any:  # noqa: ANN401
     return None
 
 
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
 def _to_utf8(raw: bytes, encoding: str | None) -> bytes:
-    for candidate in (encoding,) if encoding else ("utf-8-sig", "cp1252", "latin-1"):
+    if not encoding and raw[:2] in UTF16_MARKS:
+        encoding = "utf-16"
+    if not encoding and b"\0" in raw:
+        raise SourceError("it holds NUL bytes, so it is no UTF-8 text; name its encoding, for example --encoding utf-16-le")
+    for candidate in (encoding,) if encoding else ("utf-8", "cp1252", "latin-1"):
         try:
-            return raw.decode(candidate).encode("utf-8", "replace")
+            return raw.decode(candidate).removeprefix("\ufeff").encode("utf-8", "replace")
         except UnicodeDecodeError:
             continue
         except LookupError:
@@ -265,7 +291,8 @@ def select(conn: sqlite3.Connection, sql: str, reads: set[str] | None = None) ->
     def only_select(action: int, table: str | None, _: object, schema: str | None, *__: object) -> int:
         if action == sqlite3.SQLITE_READ and table and schema == "main" and reads is not None:
             reads.add(table)
-        return sqlite3.SQLITE_OK if action in ALLOWED_ACTIONS else sqlite3.SQLITE_DENY
+        allowed = action in ALLOWED_ACTIONS or (action, table) in FULL_TEXT_ACTIONS
+        return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
 
     conn.set_authorizer(only_select)
     try:
@@ -276,6 +303,14 @@ def select(conn: sqlite3.Connection, sql: str, reads: set[str] | None = None) ->
         raise SourceError(f"this SQL cannot be run: {error}{hint}; it was: {sql[:200]}") from error
     finally:
         conn.set_authorizer(_anything)
+
+
+def fetched(cursor: sqlite3.Cursor, sql: str) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a query; raises SourceError when SQLite finds only then that it cannot go on."""
+    try:
+        yield from cursor
+    except sqlite3.Error as error:
+        raise SourceError(f"this SQL fails: {error}; it was: {sql[:200]}") from error
 
 
 def table_names_safely(conn: sqlite3.Connection) -> list[str]:
@@ -292,6 +327,14 @@ ALLOWED_ACTIONS = {
 }
 
 
+FULL_TEXT_ACTIONS = {
+    (sqlite3.SQLITE_PRAGMA, "data_version"),
+    (sqlite3.SQLITE_PRAGMA, "page_size"),
+    (sqlite3.SQLITE_UPDATE, "sqlite_master"),
+}
+"""What FTS5 and FTS4 do when a query opens their tables; SQLite itself refuses a statement that changes sqlite_master."""
+
+
 def _anything(*_: object) -> int:
     """Stand in for "no authorizer", which Python 3.10 cannot set."""
     return sqlite3.SQLITE_OK
@@ -303,8 +346,10 @@ def _attached(conn: sqlite3.Connection, databases: Sequence[tuple[str, str]]) ->
 
     for alias, path in databases:
         uri = f"file:{url_quote(path)}?mode=ro"
-        with database.translated(path):
+        try:
             conn.execute(f"attach database ? as {quote(alias)}", [uri])
+        except sqlite3.Error as error:
+            raise SourceError(f"{path} cannot be attached as {alias!r}: {error}; check the file and the name") from error
     try:
         yield
     finally:
@@ -326,6 +371,8 @@ def _plain(value: object) -> object:
 
 
 def _real_column(name: str, known: Sequence[str], table: str) -> str:
+    if name in known:
+        return name
     by_lower = {column.lower(): column for column in known}
     if name.lower() not in by_lower:
         raise SourceError(f"the table {table!r} has no column {name!r}; {nearest(name, known)}")

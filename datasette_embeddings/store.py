@@ -17,7 +17,7 @@ from datasette_embeddings.database import connect, quote, table_names, transacti
 from datasette_embeddings.errors import StoreError, UnknownCollection
 from datasette_embeddings.limits import CLAIM_SECONDS
 from datasette_embeddings.schema import ensure_tables
-from datasette_embeddings.tables import NAMES, Tables
+from datasette_embeddings.tables import LLM_COLUMNS, NAMES, Tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -268,14 +268,15 @@ class Store:
         conn.execute(f"delete from {self.tables.collections} where id = ?", [cid])
 
     def drop_tables(self) -> None:
-        """Remove all our tables, so that the schema is as it was before the first build."""
+        """Remove all our tables, so that the schema is as it was before the first build; what llm made stays."""
         prefix = self.tables.prefix
         with self._write() as conn:
+            of_llm = conn.execute(f"select 1 from {self.tables.collections}").fetchone() is not None
             for name in reversed(NAMES):
-                if self.tables.plain(name) in table_names(conn):
+                if self.tables.plain(name) in table_names(conn) and not (of_llm and name in LLM_COLUMNS):
                     conn.execute(f"drop table {getattr(self.tables, name)}")
             owned = f"datasette_embeddings.{prefix}%" if prefix else "datasette_embeddings"
-            sets = [owned, *([] if prefix else ["llm.embeddings"])]
+            sets = [owned, *([] if prefix or of_llm else ["llm.embeddings"])]
             for name in sets:
                 conn.execute("delete from _sqlite_migrations where migration_set like ?", [name])
             if not conn.execute("select 1 from _sqlite_migrations").fetchone():

@@ -95,8 +95,7 @@ def template(source: str, columns: tuple[str, ...]) -> Callable[[Mapping[str, ob
 
     The sandbox keeps templates from reaching anything but the row; filters `strip_html` and `strip_markdown` are added.
     """
-    from jinja2 import StrictUndefined, TemplateError, UndefinedError, meta
-    from jinja2.exceptions import SecurityError
+    from jinja2 import StrictUndefined, TemplateError, meta
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
@@ -113,8 +112,8 @@ def template(source: str, columns: tuple[str, ...]) -> Callable[[Mapping[str, ob
     def render(row: Mapping[str, object]) -> str:
         try:
             return compiled.render({name: "" if value is None else value for name, value in row.items()})
-        except (TemplateError, UndefinedError, SecurityError, TypeError, ValueError, ArithmeticError) as error:
-            raise SourceError(f"the template fails on this row: {error}") from error
+        except Exception as error:  # whatever a template does to a row, that row has no text, and others have
+            raise SourceError(f"the template fails on this row: {error or type(error).__name__}") from error
 
     return render
 

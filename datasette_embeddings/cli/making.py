@@ -404,11 +404,12 @@ def delete(database: Path, collection: str | None, everything: bool) -> None:
 
 
 def _names(database: Path) -> list[str] | None:
-    """Return the names of all collections, None where the file has none of our tables."""
+    """Return the names of all collections that llm did not make, None where the file has none of our tables."""
     from datasette_embeddings import catalog
     from datasette_embeddings.database import connect, translated
     from datasette_embeddings.tables import find_tables
 
     with closing(connect(database)) as conn, translated(database):
         tables = find_tables(conn)
-        return None if tables is None else [found.name for found in catalog.collections(conn, tables)]
+        found = catalog.collections(conn, tables) if tables else []
+        return None if tables is None else [one.name for one in found if one.owner != "llm"]
