@@ -152,7 +152,7 @@ def _counts(
     store: Store, collection: Collection, issues: Sequence[tuple[str, str, str]], removed: Sequence[str] = ()
 ) -> dict[str, int]:
     """Return the account of every row: embedded, skipped and failed add up to rows."""
-    gone = sum(catalog.item_vector(store.conn, collection, item, store.tables) is not None for item in removed)
+    gone = sum(catalog.has_item(store.conn, collection, item, store.tables) for item in removed)
     embedded = catalog.count_embedded(store.conn, collection, store.tables) - gone
     skipped = sum(status == "skipped" for _, status, _ in issues)
     return {

@@ -107,6 +107,12 @@ def count_embedded(conn: sqlite3.Connection, collection: Collection, tables: Tab
     )
 
 
+def has_item(conn: sqlite3.Connection, collection: Collection, item: str, tables: Tables) -> bool:
+    """Tell whether a collection holds an item, whatever its embedding is."""
+    sql = f"select 1 from {tables.embeddings} where collection_id = ? and id = ?"
+    return conn.execute(sql, [collection.id, item]).fetchone() is not None
+
+
 def item_vector(conn: sqlite3.Connection, collection: Collection, item: str, tables: Tables) -> bytes | None:
     """Return the embedding of one item, None when it has none."""
     row = conn.execute(

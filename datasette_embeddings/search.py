@@ -42,6 +42,8 @@ def nearest_items(
     """
     k = min(k, MAX_K)
     vector = vectors.decode(vectors.normalize(query))
+    if collection.dimensions not in {None, vector.size}:
+        raise _mismatch(vector.size, collection, str(collection.dimensions))
     best: list[Hit] = []
     seen_dimensions: set[int] = set()
     usable = False
@@ -51,12 +53,15 @@ def nearest_items(
         usable = usable or bool(names)
         best = merge_best(best, names, vectors.score_rows(matrix, vector), k)
     if seen_dimensions and not usable:
-        found = ", ".join(str(size) for size in sorted(seen_dimensions))
-        raise DimensionMismatch(
-            f"the query has {vector.size} dimensions, the collection {collection.name!r} has {found}; "
-            "use a vector of the collection's own model"
-        )
+        raise _mismatch(vector.size, collection, ", ".join(str(size) for size in sorted(seen_dimensions)))
     return best
+
+
+def _mismatch(size: int, collection: Collection, found: str) -> DimensionMismatch:
+    return DimensionMismatch(
+        f"the query has {size} dimensions, the collection {collection.name!r} has {found}; "
+        "use a vector of the collection's own model"
+    )
 
 
 def stack(names: Sequence[str], blobs: Sequence[object], size: int) -> tuple[list[str], vectors.Vector, set[int]]:

@@ -116,8 +116,9 @@ def unit_rows(matrix: NDArray[np.float32]) -> tuple[Vector, NDArray[np.bool_]]:
     if not wrong.any():
         return matrix, usable
     rows = np.array(matrix, dtype=np.float32)
-    odd = rows[wrong].astype(np.float64)
-    norms = np.linalg.norm(odd, axis=1, keepdims=True)
+    with np.errstate(over="ignore", invalid="ignore"):
+        odd = rows[wrong].astype(np.float64)
+        norms = np.linalg.norm(odd, axis=1, keepdims=True)
     finite = np.isfinite(norms) & (norms > 0)
     usable[wrong] = finite[:, 0]
     rows[wrong] = np.where(finite, odd / np.where(finite, norms, 1.0), 0.0)
