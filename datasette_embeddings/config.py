@@ -114,6 +114,11 @@ def _collection(name: str, value: object, place: str) -> CollectionConfig:
         )
     if bool(value.get("table")) == bool(value.get("sql")):
         raise ConfigError(f"{place}: give either `table` or `sql` as the source of its rows")
+    useless = [key for key in ("columns", "where", "key") if value.get("sql") and value.get(key)]
+    if useless:
+        raise ConfigError(
+            f"{place}: {useless[0]!r} belongs to `table`; with `sql`, the query itself chooses columns and rows, the id first"
+        )
     if value.get("table") and bool(value.get("columns")) == bool(value.get("template")):
         raise ConfigError(f"{place}: say what is embedded of each row, by `columns: [..]` or `template: ...`")
     similarities = _typed(value.get("similarities", 10), int, f"{place}: similarities")

@@ -91,7 +91,7 @@ def summary(task: Task, outcome: embed.Outcome, collection: Collection, seconds:
         f"{plan.added:,} new",
         f"{plan.changed:,} changed",
         f"{len(plan.removed):,} removed",
-        f"{outcome.texts:,} texts embedded",
+        f"{outcome.texts:,} {'text' if outcome.texts == 1 else 'texts'} embedded",
     ]
     if outcome.reused:
         changes.append(f"{outcome.reused:,} rows by vectors at hand")

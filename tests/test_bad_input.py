@@ -249,6 +249,7 @@ CONFIGS = {
     "name with a quote": ({"collections": {"a'": TABLE}}, "letters, digits and _"),
     "empty name": ({"collections": {"": TABLE}}, "letters, digits and _"),
     "no source": ({"collections": {"c": {"columns": ["a"]}}}, "either `table` or `sql`"),
+    "columns beside sql": ({"collections": {"c": {"sql": "select 1, 2", "columns": ["x"]}}}, "belongs to `table`"),
     "two sources": ({"collections": {"c": {**TABLE, "sql": "select 1, 2"}}}, "either `table` or `sql`"),
     "nothing to embed": ({"collections": {"c": {"table": "t"}}}, "say what is embedded"),
     "columns and template": ({"collections": {"c": {**TABLE, "template": "x"}}}, "say what is embedded"),

@@ -43,7 +43,7 @@ def test_add_is_repeated_by_build_without_configuration(built: Path, cli: Callab
     with sqlite3.connect(built) as conn:
         conn.execute("insert into articles values ('news/snow', 'Snow in the mountains', 'Roads are icy.', 'weather')")
     said = cli("build", built).output
-    assert "1 new, 0 changed, 0 removed, 1 texts embedded" in said
+    assert "1 new, 0 changed, 0 removed, 1 text embedded" in said
 
 
 def test_dry_run_changes_nothing(news: Path, cli: Callable) -> None:

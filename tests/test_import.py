@@ -223,7 +223,7 @@ def test_build_goes_on_from_what_was_imported(cli, til, server):
     script(
         til, "update til set body = 'Now with butter' where path = 'bread.md'; delete from til where path = 'tea.md'"
     )
-    assert "1 texts embedded" in cli("build", til.parent, "--yes").output
+    assert "1 text embedded" in cli("build", til.parent, "--yes").output
     assert server.texts == ["Sourdough bread Now with butter"]
     entry = status(cli, til)["til"]
     assert (entry["rows"], entry["embedded"], entry["notes"]) == (5, 5, [])

@@ -106,7 +106,7 @@ def test_we_add_to_a_collection_of_llm(tmp_path: Path, llm: Callable, cli: Calla
     more = RECORDS + '{"id": 4, "text": "a puppy"}\n'
     said = cli("embed", path, "pets", "-", stdin=more.encode()).output
     assert "4 rows: 4 embedded" in said
-    assert "1 texts embedded" in said
+    assert "1 text embedded" in said
     assert len(llm("similar", "pets", "4", "-d", path).splitlines()) == 3
 
 

@@ -36,7 +36,7 @@ def says_errors(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Console:
-    """Reports a build on a terminal, or in plain lines where output is piped. Everything goes to stderr but results."""
+    """Reports a build: what was done on stdout, progress and questions on stderr, as a bar only on a terminal."""
 
     def __init__(self, *, yes: bool = False) -> None:
         self.yes = yes
