@@ -136,7 +136,9 @@ class QuerySource:
 
     def describe(self) -> dict[str, Any]:
         """Return the query."""
-        return _without_empty(sql=self.sql, attach=[alias for alias, _ in self.attach], reads=sorted(self.reads), prepend=self.prepend)
+        return _without_empty(
+            sql=self.sql, attach=[alias for alias, _ in self.attach], reads=sorted(self.reads), prepend=self.prepend
+        )
 
 
 @dataclass(frozen=True)
@@ -271,7 +273,9 @@ def _to_utf8(raw: bytes, encoding: str | None) -> bytes:
     if not encoding and raw[:2] in UTF16_MARKS:
         encoding = "utf-16"
     if not encoding and b"\0" in raw:
-        raise SourceError("it holds NUL bytes, so it is no UTF-8 text; name its encoding, for example --encoding utf-16-le")
+        raise SourceError(
+            "it holds NUL bytes, so it is no UTF-8 text; name its encoding, for example --encoding utf-16-le"
+        )
     for candidate in (encoding,) if encoding else ("utf-8", "cp1252", "latin-1"):
         try:
             return raw.decode(candidate).removeprefix("\ufeff").encode("utf-8", "replace")
@@ -349,7 +353,9 @@ def _attached(conn: sqlite3.Connection, databases: Sequence[tuple[str, str]]) ->
         try:
             conn.execute(f"attach database ? as {quote(alias)}", [uri])
         except sqlite3.Error as error:
-            raise SourceError(f"{path} cannot be attached as {alias!r}: {error}; check the file and the name") from error
+            raise SourceError(
+                f"{path} cannot be attached as {alias!r}: {error}; check the file and the name"
+            ) from error
     try:
         yield
     finally:

@@ -226,9 +226,7 @@ def fetch(name: str) -> Path:
             _pip_download(name, filename)
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != digest:
-        raise SystemExit(
-            f"{path} has SHA-256 {found}, expected {digest}: delete it and get the pinned version"
-        )
+        raise SystemExit(f"{path} has SHA-256 {found}, expected {digest}: delete it and get the pinned version")
     return path
 
 
@@ -448,9 +446,7 @@ def documentation(name: str) -> tuple[list[str], list[str]]:
     headings, paragraphs = [], []
     for blocks in html_blocks(name):
         headings += [
-            re.sub(r"^(Chapter )?[\dA-Z]{1,3}(\.\d+)*\.?\s", "", text)
-            for tag, text in blocks
-            if tag[0] == "h"
+            re.sub(r"^(Chapter )?[\dA-Z]{1,3}(\.\d+)*\.?\s", "", text) for tag, text in blocks if tag[0] == "h"
         ]
         paragraphs += [text for tag, text in blocks if tag[0] != "h" and len(text) > 40]
     return headings, paragraphs
@@ -552,16 +548,12 @@ def code_pairs(names: Iterable[str], count: int) -> list[Pair]:
     pairs: list[Pair] = []
     for name in names:
         by_summary = {f.summary: Pair(f.summary, f.source[:4000]) for f in functions(name) if _describes(f)}
-        pairs += sorted(by_summary.values(), key=lambda pair: order(pair.query, "code"))[
-            : count // len(names)
-        ]
+        pairs += sorted(by_summary.values(), key=lambda pair: order(pair.query, "code"))[: count // len(names)]
     return pairs
 
 
 def _describes(function: Function) -> bool:
-    return (
-        len(function.summary.split()) >= 4 and len(function.source) >= 120 and ">>>" not in function.summary
-    )
+    return len(function.summary.split()) >= 4 and len(function.source) >= 120 and ">>>" not in function.summary
 
 
 # ---------------------------------------------------------------- all together
@@ -572,9 +564,7 @@ def fit_texts() -> dict[str, list[str]]:
     packages, _, _ = split_descriptions()
     synsets = [row for row in glosses() if order(row[1], "wordnet")[0] >= 8]
     paragraphs, pages = manual_pages()
-    held = {
-        part for pair in pages if order(pair.query, "manual")[0] < 128 for part in pair.document.split("\n")
-    }
+    held = {part for pair in pages if order(pair.query, "manual")[0] < 128 for part in pair.document.split("\n")}
     parts = {
         "debian synopses": sample((d.synopsis for d in packages), 24_000),
         "debian paragraphs": sample((tidy(p) for d in packages for p in d.paragraphs if len(p) > 60), 11_000),
@@ -673,6 +663,4 @@ if __name__ == "__main__":
             f"{kind:30} {len(texts):7,} texts {sum(len(text.split()) for text in texts):10,} words   {texts[0][:70]!r}"
         )
     for kind, pairs in development_sets().items():
-        print(
-            f"development {kind:20} {len(pairs):5,} pairs   {pairs[0].query[:50]!r} -> {pairs[0].document[:50]!r}"
-        )
+        print(f"development {kind:20} {len(pairs):5,} pairs   {pairs[0].query[:50]!r} -> {pairs[0].document[:50]!r}")

@@ -19,9 +19,24 @@ if TYPE_CHECKING:
     from click.testing import Result
 
 ARTICLES = [
-    ("news/rates", "Central bank raises interest rates", "Borrowing becomes dearer as inflation stays high.", "economy"),
-    ("news/inflation", "Prices climb again", "Inflation reached a new peak and households pay more for food.", "economy"),
-    ("news/football", "Late goal decides the cup final", "The striker scored in the last minute of the match.", "sport"),
+    (
+        "news/rates",
+        "Central bank raises interest rates",
+        "Borrowing becomes dearer as inflation stays high.",
+        "economy",
+    ),
+    (
+        "news/inflation",
+        "Prices climb again",
+        "Inflation reached a new peak and households pay more for food.",
+        "economy",
+    ),
+    (
+        "news/football",
+        "Late goal decides the cup final",
+        "The striker scored in the last minute of the match.",
+        "sport",
+    ),
     ("news/tennis", "Young player wins the tournament", "She won the final in three sets on grass.", "sport"),
     ("news/storm", "Storm floods the coast", "Heavy rain and wind closed roads and railways.", "weather"),
     ("news/heat", "Hottest summer on record", "Temperatures stayed above thirty degrees for weeks.", "weather"),

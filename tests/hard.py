@@ -154,9 +154,7 @@ def hard_database(path: Path) -> Path:
             conn.execute("insert into norowid values (?, ?, ?)", [f"a/{number}", "ü b", text])
             conn.execute("insert into nokey values (?)", [text])
             conn.execute("insert into gen (id, raw) values (?, ?)", [number, text])
-            conn.execute(
-                'insert into "qu""o]te/;-- 🚆" values (?, ?)', [NAMES[number % 10] + str(number), text]
-            )
+            conn.execute('insert into "qu""o]te/;-- 🚆" values (?, ?)', [NAMES[number % 10] + str(number), text])
         for key in (1, "1", None, None, 2**63 - 1, -(2**63), 1e100, 0.5, b"blob", ""):
             conn.execute("insert into untyped values (?, ?)", [key, f"text of {key!r}"])
         conn.execute(f"insert into plain values (1000, {BAD_UTF8})")

@@ -197,9 +197,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.give(404, json.dumps(error("Only POST /v1/embeddings is here")).encode())
 
-    def give(
-        self, code: int, body: bytes, headers: dict[str, str] | None = None, length: int | None = None
-    ) -> None:
+    def give(self, code: int, body: bytes, headers: dict[str, str] | None = None, length: int | None = None) -> None:
         """Send an answer; *length* is the Content-Length to claim."""
         self.send_response(code)
         sent = {"content-type": "application/json", "x-request-id": "req_0123456789abcdef", **(headers or {})}

@@ -100,9 +100,7 @@ def outcome(conn, function, value):
     try:
         return conn.execute(
             sql,
-            [value, GOOD, floats(*range(8, 0, -1))][
-                : 3 if "{2}" in function else 2 if "{1}" in function else 1
-            ],
+            [value, GOOD, floats(*range(8, 0, -1))][: 3 if "{2}" in function else 2 if "{1}" in function else 1],
         ).fetchone()[0]
     except sqlite3.OperationalError as error:
         assert "user-defined" in str(error)
@@ -146,9 +144,7 @@ def test_null_gives_null(conn):
 def test_a_collection_that_holds_malformed_vectors(tmp_path, server):
     path = tmp_path / "data.db"
     hard.change(path, "create table t (id text primary key, body text)")
-    hard.change(
-        path, *(("insert into t values (?, ?)", [f"ok {n}", f"text {n} of {n % 3}"]) for n in range(6))
-    )
+    hard.change(path, *(("insert into t values (?, ?)", [f"ok {n}", f"text {n} of {n % 3}"]) for n in range(6)))
     config = hard.write_config(
         tmp_path / "config.json", server, {"c": {"table": "t", "columns": ["body"], "similarities": 3}}
     )
@@ -220,9 +216,7 @@ def test_a_model_that_changes_its_dimensions_is_refused(tmp_path, server):
     before = hard.tables_of(path, "c")
     hard.change(path, "insert into t values (2, 'two')")
     with OpenAIServer(dimensions=16) as other:
-        output = hard.run(
-            "build", path, "-c", hard.write_config(tmp_path / "b.json", other, spec), expect=1
-        ).output
+        output = hard.run("build", path, "-c", hard.write_config(tmp_path / "b.json", other, spec), expect=1).output
     assert "--rebuild" in output
     assert hard.tables_of(path, "c")["embeddings"] == before["embeddings"]
 
@@ -329,17 +323,12 @@ def test_a_configuration_file_that_is_no_mapping(tmp_path, text):
     (tmp_path / "metadata.yml").write_text(text)
     hard.change(tmp_path / "data.db", "create table t (id integer primary key, body text)")
     assert "metadata.yml" in hard.run("build", tmp_path, expect=1).output
-    assert (
-        "metadata.yml"
-        in hard.run("build", tmp_path / "data.db", "-c", tmp_path / "metadata.yml", expect=1).output
-    )
+    assert "metadata.yml" in hard.run("build", tmp_path / "data.db", "-c", tmp_path / "metadata.yml", expect=1).output
 
 
 def test_a_configuration_in_two_places_is_refused(tmp_path):
     for name in ("metadata.yml", "datasette.yml"):
-        (tmp_path / name).write_text(
-            "plugins:\n  datasette-embeddings: {collections: {c: {table: t, columns: [a]}}}"
-        )
+        (tmp_path / name).write_text("plugins:\n  datasette-embeddings: {collections: {c: {table: t, columns: [a]}}}")
     hard.change(tmp_path / "data.db", "create table t (id integer primary key, a text)")
     output = hard.run("build", tmp_path, expect=1).output
     assert "both metadata.yml and datasette.yml" in output
@@ -393,9 +382,7 @@ def test_a_template_that_is_none_is_refused(tmp_path, server, template):
 def test_a_template_with_a_wrong_column_is_told_the_nearest(tmp_path, server):
     path = tmp_path / "data.db"
     hard.change(path, "create table t (id integer primary key, body text)", "insert into t values (1, 'one')")
-    config = hard.write_config(
-        tmp_path / "config.json", server, {"c": {"table": "t", "template": "{{ bodi }}"}}
-    )
+    config = hard.write_config(tmp_path / "config.json", server, {"c": {"table": "t", "template": "{{ bodi }}"}})
     assert "did you mean body?" in hard.run("build", path, "-c", config, expect=1).output
 
 
@@ -413,9 +400,7 @@ def test_what_leaves_the_source_leaves_the_file(tmp_path, server, mode, store, e
     with closing(sqlite3.connect(path)) as conn:
         conn.execute(f"pragma journal_mode = {mode}")
     hard.change(path, "create table t (id integer primary key, body text)")
-    hard.change(
-        path, *(("insert into t values (?, ?)", [n, f"text {n} " + "filler " * n]) for n in range(1, 30))
-    )
+    hard.change(path, *(("insert into t values (?, ?)", [n, f"text {n} " + "filler " * n]) for n in range(1, 30)))
     hard.change(path, ("update t set body = ? where id = 7", [TRACE]))
     spec = {"c": {"table": "t", "columns": ["body"], "store": store, "similarities": 3}}
     config = hard.write_config(tmp_path / "config.json", server, spec)
@@ -434,9 +419,7 @@ def test_a_build_that_was_interrupted_is_cleared_up_by_the_next(tmp_path, server
     from datasette_embeddings.store import Store
 
     path = tmp_path / "data.db"
-    hard.change(
-        path, "create table t (id integer primary key, body text)", ("insert into t values (1, ?)", [TRACE])
-    )
+    hard.change(path, "create table t (id integer primary key, body text)", ("insert into t values (1, ?)", [TRACE]))
     hard.change(path, "insert into t values (2, 'other')")
     config = hard.write_config(tmp_path / "config.json", server, {"c": {"table": "t", "columns": ["body"]}})
     hard.run("build", path, "-c", config)
@@ -460,9 +443,7 @@ def test_a_change_of_model_that_was_taken_back_leaves_nothing(tmp_path, server):
     hard.change(path, *(("insert into t values (?, ?)", [n, f"text {n}"]) for n in range(9)))
     spec = {"table": "t", "columns": ["body"], "store": True}
     one = hard.write_config(tmp_path / "one.json", server, {"c": spec}, batch_items=2)
-    two = hard.write_config(
-        tmp_path / "two.json", server, {"c": {**spec, "model": "openai/two"}}, batch_items=2
-    )
+    two = hard.write_config(tmp_path / "two.json", server, {"c": {**spec, "model": "openai/two"}}, batch_items=2)
     hard.run("build", path, "-c", one)
     from openai_server import status
 

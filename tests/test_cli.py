@@ -124,7 +124,9 @@ def test_site_made_anew_embeds_nothing_again(news: Path, tmp_path: Path, cli: Ca
     said = cli("build", news, "--reuse", old, "-c", tmp_path / "metadata.yml").output
     assert "0 texts embedded, 8 rows by vectors at hand" in said
     for table in ("similarities", "(select id, embedding, content_hash from embeddings)"):
-        rows = [sqlite3.connect(path).execute(f"select * from {table} order by 1, 2").fetchall() for path in (old, news)]
+        rows = [
+            sqlite3.connect(path).execute(f"select * from {table} order by 1, 2").fetchall() for path in (old, news)
+        ]
         assert rows[0] == rows[1]
 
 
@@ -144,7 +146,9 @@ def test_nothing_is_sent_without_agreement(
     from datasette_embeddings.models import get_model
 
     news, server = priced
-    monkeypatch.setattr(get_model("openai/any", {"openai/any": {"base_url": server.url, "price": 1000.0}}), "remote", True)
+    monkeypatch.setattr(
+        get_model("openai/any", {"openai/any": {"base_url": server.url, "price": 1000.0}}), "remote", True
+    )
     said = cli("build", news.parent, code=1).output
     assert "send 8 texts" in said
     assert "$" in said
@@ -167,9 +171,7 @@ def test_spending_stops_at_the_limit(priced: tuple[Path, OpenAIServer], cli: Cal
     assert len(server.texts) == 8
 
 
-def test_a_build_with_nothing_to_embed_needs_no_key(
-    news: Path, cli: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_build_with_nothing_to_embed_needs_no_key(news: Path, cli: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only texts need the key: a dry run goes without, and the real one names the variable."""
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     model = ("-m", "openai/text-embedding-3-small")
@@ -200,13 +202,21 @@ def test_module_runs_the_same_commands(built: Path) -> None:
 def test_pipe_keeps_accents(tmp_path: Path, cli: Callable, query: Callable) -> None:
     """NDJSON from a pipe: the text arrives as it was written."""
     path = tmp_path / "pipe.db"
-    cli("embed", path, "drinks", "-", stdin='{"id": 1, "text": "café au lait"}\n{"id": 2, "text": "thé vert"}\n'.encode())
+    cli(
+        "embed",
+        path,
+        "drinks",
+        "-",
+        stdin='{"id": 1, "text": "café au lait"}\n{"id": 2, "text": "thé vert"}\n'.encode(),
+    )
     assert query(path, "select content from embeddings order by id") == [("café au lait",), ("thé vert",)]
 
 
 def test_symbex_pipe(tmp_path: Path, cli: Callable) -> None:
     """The functions of a package, straight from symbex."""
-    (tmp_path / "mod.py").write_text('def area(r):\n    "Area of a circle"\n    return 3.14 * r * r\n\n\ndef greet(n):\n    return "hi " + n\n')
+    (tmp_path / "mod.py").write_text(
+        'def area(r):\n    "Area of a circle"\n    return 3.14 * r * r\n\n\ndef greet(n):\n    return "hi " + n\n'
+    )
     code = subprocess.run(
         [str(Path(sys.executable).with_name("symbex")), "*", "*:*", "--nl"],
         cwd=tmp_path,

@@ -261,9 +261,7 @@ def test_rows_that_change_while_the_model_runs_are_caught_by_the_next_build(path
     assert sorted(server.texts) == ["changed meanwhile", "new meanwhile"]
     scratch = tmp_path / "scratch.db"
     hard.change(scratch, "create table t (id integer primary key, body text)")
-    hard.change(
-        scratch, *(("insert into t values (?, ?)", row) for row in hard.query(path, "select * from t"))
-    )
+    hard.change(scratch, *(("insert into t values (?, ?)", row) for row in hard.query(path, "select * from t")))
     build(on=scratch)
     assert hard.tables_of(path, "c") == hard.tables_of(scratch, "c")
 

@@ -52,7 +52,9 @@ def test_aliases_are_the_same_function(conn: sqlite3.Connection, function) -> No
 def test_encode_and_decode_round_trip(values: list[float]) -> None:
     """JSON to BLOB and back gives the same float32 numbers, in the shortest digits that do."""
     conn = _connection()
-    blob, text = conn.execute("select embed_encode(?), embed_decode(embed_encode(?))", [json.dumps(values)] * 2).fetchone()
+    blob, text = conn.execute(
+        "select embed_encode(?), embed_decode(embed_encode(?))", [json.dumps(values)] * 2
+    ).fetchone()
     assert blob == struct.pack(f"<{len(values)}f", *values)
     assert np.array_equal(np.array(json.loads(text), "<f4"), np.array(values, "<f4"))
     assert all(len(part) <= 16 for part in text[1:-1].split(","))
@@ -77,7 +79,17 @@ def test_cosine_is_symmetric_bounded_and_right(values: list[float], data: st.Dat
         assert -1.0 <= cosine(a, b) <= 1.0
 
 
-BAD = [b"", b"\0", b"\0\0\0", b"\0" * 5, "text", 7, 1.5, struct.pack("<2f", float("nan"), 1), struct.pack("<f", math.inf)]
+BAD = [
+    b"",
+    b"\0",
+    b"\0\0\0",
+    b"\0" * 5,
+    "text",
+    7,
+    1.5,
+    struct.pack("<2f", float("nan"), 1),
+    struct.pack("<f", math.inf),
+]
 TAKES_VECTOR = [
     "embed_decode(?1)",
     "embed_dimensions(?1)",

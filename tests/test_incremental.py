@@ -132,9 +132,7 @@ class World:
         """Return (model, text) of all that has a vector after a build."""
         texts = hard.query(self.path, "select body, title from t")
         prefix, template = self.config.get("prefix", ""), self.config["template"]
-        made = [
-            prefix + template.replace("{{ body }}", b or "").replace("{{ title }}", t or "") for b, t in texts
-        ]
+        made = [prefix + template.replace("{{ body }}", b or "").replace("{{ title }}", t or "") for b, t in texts]
         return {(self.config["model"], text) for text in made if text.strip() and "refuse" not in text}
 
     def build(self) -> str:

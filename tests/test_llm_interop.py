@@ -64,7 +64,9 @@ def test_llm_reads_our_file(built: Path, llm: Callable) -> None:
     """`llm collections` and `llm similar` work on what we wrote, by text and by id, with our scores."""
     listed = json.loads(llm("collections", "list", "--json", "-d", built))
     assert listed == [{"name": "articles", "model": "static", "num_embeddings": 8}]
-    by_text = [json.loads(line) for line in llm("similar", "articles", "-d", built, "-c", "football match").splitlines()]
+    by_text = [
+        json.loads(line) for line in llm("similar", "articles", "-d", built, "-c", "football match").splitlines()
+    ]
     assert by_text[0]["id"] in {"news/football", "news/tennis"}
     by_id = [json.loads(line) for line in llm("similar", "articles", "news/rates", "-d", built).splitlines()]
     with sqlite3.connect(built) as conn:

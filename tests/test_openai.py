@@ -31,9 +31,7 @@ from datasette_embeddings.models import openai as provider
 
 CANARY = "sk-canary-5a7c0ffee5"
 AT_ONCE = {"retry-after-ms": "1"}
-TEXTS = [
-    f"text number {number} about {subject}" for number, subject in enumerate(["cats", "trains", "bread"] * 4)
-]
+TEXTS = [f"text number {number} about {subject}" for number, subject in enumerate(["cats", "trains", "bread"] * 4)]
 
 
 @pytest.fixture
@@ -86,9 +84,7 @@ def test_vectors_come_back_in_order_and_are_counted(ignores):
 
 
 def test_similar_texts_are_near_and_others_are_not(server):
-    near, far = embed(
-        model_at(server), ["red bread and butter", "bread and red butter", "nine trains"]
-    ).vectors[1:]
+    near, far = embed(model_at(server), ["red bread and butter", "bread and red butter", "nine trains"]).vectors[1:]
     query = embed(model_at(server), ["butter, bread, red, and"]).vectors[0]
     assert query @ near > 0.99 > 0.5 > query @ far
 
@@ -98,9 +94,7 @@ def test_many_texts_go_in_batches_by_count_and_by_tokens(server):
     assert np.allclose(embed_many(model, TEXTS), expected(TEXTS), atol=1e-6)
     assert [len(request.texts) for request in server.requests] == [5, 5, 2]
     model = model_at(server)
-    long = [
-        "word " * 100_000
-    ] * 3  # each 166,667 tokens by estimate: two would be more than a request may hold
+    long = ["word " * 100_000] * 3  # each 166,667 tokens by estimate: two would be more than a request may hold
     server.requests.clear()
     assert sum(len(positions) for positions, _ in model.embed_many(long, "document")) == 3
     assert [len(request.texts) for request in server.requests] == [1, 1, 1]
@@ -503,9 +497,7 @@ def test_refused_texts_are_found_and_the_rest_is_kept(bad):
     with OpenAIServer(refuse=lambda text: "poison" in text) as server:
         embedded = embed(model_at(server), texts)
         assert sorted(embedded.failures) == bad
-        assert all(
-            "refuses this text (HTTP 400, request id" in reason for reason in embedded.failures.values()
-        )
+        assert all("refuses this text (HTTP 400, request id" in reason for reason in embedded.failures.values())
         good = [at for at in range(100) if at not in bad]
         assert np.allclose(embedded.vectors[good], expected([texts[at] for at in good]), atol=1e-6)
         assert server.calls <= len(bad) * 2 * math.log2(100) + 2

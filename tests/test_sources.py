@@ -285,9 +285,7 @@ def test_a_hostile_name_changes_nothing(tmp_path, server, name):
     texts = [f"text {n} about {'cats' if n % 2 else 'dogs'}" for n in range(6)]
     for path, table, key, column in ((plain, "t", "id", "body"), (hostile, name, name + "k", name + "c")):
         with closing(sqlite3.connect(path)) as conn, conn:
-            conn.execute(
-                f"create table {quoted(table)} ({quoted(key)} text primary key, {quoted(column)} text)"
-            )
+            conn.execute(f"create table {quoted(table)} ({quoted(key)} text primary key, {quoted(column)} text)")
             conn.executemany(
                 f"insert into {quoted(table)} values (?, ?)",
                 [(f"{name}{n}", text) for n, text in enumerate(texts)],
@@ -318,9 +316,7 @@ def test_ids_lead_back_to_their_rows(tmp_path, server, difficult):
             "select count(*) from embeddings e join keyed t on t.id = e.id "
             "where collection_id = (select id from collections where name = 'k')"
         )
-        assert (
-            conn.execute(joined).fetchone()[0] == hard.account(difficult, "k")[1] - 1
-        )  # one key is no UTF-8
+        assert conn.execute(joined).fetchone()[0] == hard.account(difficult, "k")[1] - 1  # one key is no UTF-8
 
 
 def test_names_that_differ_only_in_the_case_of_accents_are_two(tmp_path, server):
@@ -353,12 +349,8 @@ def test_rowids_and_full_text_indexes_survive_a_build(tmp_path, server):
     build(tmp_path, server, path, spec)
     assert len(server.texts) == before
     assert hard.query(path, "select rowid from t") == [(n,) for n in (1, 3, 4, 6, 8, 9)]
-    assert hard.query(path, "select t.body from f join t on t.rowid = f.rowid where f match '8'") == [
-        ("text 8",)
-    ]
-    assert hard.query(path, "select t.body from f join t on t.rowid = f.rowid where f match '7'") == [
-        ("text 7",)
-    ]
+    assert hard.query(path, "select t.body from f join t on t.rowid = f.rowid where f match '8'") == [("text 8",)]
+    assert hard.query(path, "select t.body from f join t on t.rowid = f.rowid where f match '7'") == [("text 7",)]
     assert [r[:4] for r in hard.query(path, "select * from sqlite_master where tbl_name = 't'")] == [
         r[:4] for r in schema
     ]
