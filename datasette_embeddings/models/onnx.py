@@ -45,7 +45,7 @@ DEFAULT_MAX_TOKENS = 512
 PIECE_CHARACTERS = 100_000
 """Longer texts are tokenised piece by piece: a tokenizer needs about 200 bytes of memory for every token it returns."""
 
-SLICE_CHARACTERS = 1_000_000
+SLICE_CHARACTERS = 250_000
 """Characters given to the tokenizer at a time, for the same reason."""
 
 
