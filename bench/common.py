@@ -192,3 +192,39 @@ def _processor() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+@dataclass(frozen=True)
+class Used:
+    """What a process took: seconds, seconds of the processor, peak memory in MB."""
+
+    seconds: float
+    processor: float
+    peak: float
+
+
+def run(*arguments: str) -> Used:
+    """Run a command of this Python and return what it took; its errors are shown and end the bench."""
+    started = time.perf_counter()
+    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"`python {' '.join(arguments)}` failed")
+    peak = usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    return Used(time.perf_counter() - started, usage.ru_utime + usage.ru_stime, peak)
+
+
+def build(database: Path, config: str) -> Used:
+    """Run `datasette embeddings build` on a file with a configuration, in YAML."""
+    path = database.with_suffix(".yml")
+    path.write_text(config, "utf-8")
+    return run("-m", "datasette_embeddings", "build", str(database), "-c", str(path))
+
+
+def output(*arguments: str) -> str:
+    """Run a command of this Python and return what it prints."""
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"`python {' '.join(arguments)}` failed: {done.stderr}")
+    return done.stdout.strip()
