@@ -7,9 +7,9 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from datasette_embeddings.errors import BadVector, ModelError
+from datasette_embeddings.errors import BadVector, ModelError, nearest
 from datasette_embeddings.limits import MAX_QUERY_CHARACTERS, QUERY_CACHE_ENTRIES
-from datasette_embeddings.models import get_model
+from datasette_embeddings.models import BUILT_IN, get_model, is_built_in, parse_name
 from datasette_embeddings.vectors import encode
 
 if TYPE_CHECKING:
@@ -27,15 +27,23 @@ class Embedder:
     """How texts become vectors at query time.
 
     *settings*: the `models:` block of the configuration. *allow_remote*: whether a text that is not in the cache may be
-    sent to another machine.
+    sent to another machine. *named*: the models that may be loaded beside the built-in ones; None for any. A name in SQL or
+    in a database file may come from a stranger, and loading a model can mean a download or reading a folder.
     """
 
     default_model: str = "static"
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     allow_remote: bool = True
+    named: frozenset[str] | None = None
 
     def model(self, name: str) -> EmbeddingModel:
-        """Return the model of that name; raises ModelError."""
+        """Return the model of that name; raises ModelError where it cannot be had or may not be loaded here."""
+        known = {parse_name(other) for other in self.named or ()}
+        if self.named is not None and not is_built_in(name) and parse_name(name) not in known:
+            raise ModelError(
+                f"the model {name!r} is not named in this site's configuration, so it is not loaded; "
+                f"add it under `models:` there ({nearest(name, {*self.named, *BUILT_IN})})"
+            )
         return get_model(name, self.settings)
 
     def query(self, collection: Collection, text: str) -> bytes | None:

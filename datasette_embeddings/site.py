@@ -36,7 +36,8 @@ def config_of(datasette: Datasette) -> Config:
 def embedder_of(datasette: Datasette) -> Embedder:
     """Return how this Datasette embeds queries."""
     config = config_of(datasette)
-    return Embedder(config.default_model, config.models, allow_remote=config.allow_sql)
+    named = {config.default_model, *config.models, *(config.model_of(c) for c in config.collections.values())}
+    return Embedder(config.default_model, config.models, allow_remote=config.allow_sql, named=frozenset(named))
 
 
 def check(datasette: Datasette) -> None:

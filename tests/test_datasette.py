@@ -218,6 +218,21 @@ async def test_remote_model_is_not_open_to_sql(remote: Any, monkeypatch: pytest.
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("name", ["onnx/.", "sentence-transformers/some/repository", "llm/clip", "openai/other"])
+async def test_visitors_do_not_choose_models(built: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Neither SQL nor a database file makes a site load a model that its configuration does not name."""
+    loaded = []
+    monkeypatch.setattr(embedder, "get_model", lambda *a: loaded.append(a))
+    site = make_site(built.parent)
+    sql = f"select embed_text('{name}', 'x')"
+    assert (await site.client.get(("/news/-/query.json?sql=" if IS_V1 else "/news.json?sql=") + sql)).status_code == 400
+    with sqlite3.connect(built) as conn:
+        conn.execute("update collections set model = ?", [name])
+    assert (await site.client.get("/news/search_articles.json?q=storm")).status_code == 400
+    assert loaded == []
+
+
+@pytest.mark.asyncio
 async def test_denied_visitor_does_not_spend(remote: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who may not view the database gets 403, and nothing is embedded for them."""
     news, server, settings = remote

@@ -18,14 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "BUILT_IN",
     "PROVIDERS",
     "Embedded",
     "EmbeddingModel",
     "Item",
     "Provider",
     "Purpose",
+    "aliases",
     "available",
     "get_model",
+    "is_built_in",
     "parse_name",
 ]
 
@@ -53,6 +56,9 @@ PROVIDERS: dict[str, tuple[str, str]] = {
 
 MINILM_ALIASES = {"sentence-transformers/all-MiniLM-L6-v2", "all-MiniLM-L6-v2"}
 """Spellings in files made by llm; run by `minilm` where torch is absent, as the weights are the same."""
+
+BUILT_IN = ("static", "minilm")
+"""Models that come with the package or with weights checked against its own hashes."""
 
 _loaded: dict[str, EmbeddingModel] = {}
 _lock = threading.Lock()
@@ -113,6 +119,11 @@ def get_model(name: str, settings: Mapping[str, Mapping[str, Any]] | None = None
         if key not in _loaded:
             _loaded[key] = _load(name, own)
         return _loaded[key]
+
+
+def is_built_in(name: str) -> bool:
+    """Tell whether a name means one of BUILT_IN."""
+    return name in BUILT_IN or bool(aliases(name))
 
 
 def aliases(name: str) -> set[str]:
