@@ -34,7 +34,7 @@ test-0.65: .venv/ready
 test-1.0: .venv-1.0/ready
 	.venv-1.0/bin/python -m pytest -m "not models"
 
-test-models: .venv-models/ready ## run the tests that need sentence-transformers, on a CPU build of PyTorch
+test-models: .venv-models/ready ## run the tests that need large packages: sentence-transformers on a CPU build of PyTorch, pyarrow, onnx
 	.venv-models/bin/python -m pytest -m models
 
 lint: .venv-lint/ready ## check format, style, types and layers
@@ -77,7 +77,7 @@ endef
 	  || .venv-models/$(INSTALL) --requirement requirements/torch-cpu.txt --extra-index-url $(TORCH_INDEX) \
 	  || { echo "No CPU build of PyTorch for this Python and machine, neither at hand nor at $(TORCH_INDEX):" \
 	       "requirements/torch-cpu.txt says which is looked for; make TORCH_INDEX=... names another index." >&2; exit 1; }
-	.venv-models/$(INSTALL) --editable ".[sentence-transformers]" --constraint requirements/torch-cpu.txt
+	.venv-models/$(INSTALL) --editable ".[sentence-transformers,images,parquet]" onnx --constraint requirements/torch-cpu.txt
 	@touch $@
 
 # Apart from .venv, since what these tools bring along (rich) changes what Datasette prints.

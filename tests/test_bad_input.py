@@ -475,7 +475,7 @@ def test_delete_all_leaves_the_schema_as_it_was(tmp_path, server):
 
 
 def test_delete_all_keeps_the_collections_of_llm(tmp_path, server):
-    llm = pytest.importorskip("llm")
+    import llm
     import sqlite_utils
 
     class Model(llm.EmbeddingModel):

@@ -7,6 +7,7 @@ import os
 import socket
 import sqlite3
 import struct
+import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -737,16 +738,17 @@ def test_npy_that_cannot_be_used(cli, docs, tmp_path):
     assert tables(docs) == {"docs"}
 
 
-@pytest.mark.skipif(find_spec("pyarrow") is not None, reason="pyarrow is installed")
-def test_parquet_without_pyarrow(cli, docs, tmp_path):
+def test_parquet_without_pyarrow(cli, docs, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     (tmp_path / "x.parquet").write_bytes(b"PAR1")
     said = cli("import", docs, "--vectors", tmp_path / "x.parquet", code=1).output
     assert "pip install 'datasette-embeddings-suite[parquet]'" in said
 
 
+@pytest.mark.models
 @pytest.mark.parametrize("kind", ["list", "large_list", "fixed", "double", "binary"])
 def test_parquet(cli, docs, tmp_path, kind):
-    pyarrow = pytest.importorskip("pyarrow")
+    import pyarrow
     from pyarrow import parquet
 
     vectors = [vector(str(n), 8) for n in range(3)]

@@ -269,8 +269,8 @@ def test_cache_folder_that_cannot_be_written(hub, tmp_path, monkeypatch):
         TINY_MODEL.install()
 
 
+@pytest.mark.models
 def test_the_graph_is_what_the_script_makes(folder, tmp_path):
-    pytest.importorskip("onnx")
     script = Path(__file__).parent.parent / "scripts" / "make_minilm_graph.py"
     out = tmp_path / "minilm.onnx"
     subprocess.run([sys.executable, script, folder / "model.safetensors", out], check=True, capture_output=True)
