@@ -77,8 +77,15 @@ def timed(work: Callable[[], object], clock: Clock = time.perf_counter) -> float
 
 
 def peak_memory() -> float:
-    """Return the peak resident memory of this process so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    """Return the peak resident memory of this process so far, in MB.
+
+    On Linux from /proc, as `getrusage` begins with what the parent had when it started this process.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1.024e-3
 
 
 def memory() -> float:
@@ -196,7 +203,7 @@ def _processor() -> str:
 
 @dataclass(frozen=True)
 class Used:
-    """What a process took: seconds, seconds of the processor, peak memory in MB."""
+    """What a process took: seconds, seconds of the processor, peak memory in MB, not less than this process's own."""
 
     seconds: float
     processor: float

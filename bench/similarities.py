@@ -7,9 +7,7 @@ beside it. Memory is the peak of a process that only does this, vectors (and num
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import subprocess
 import sys
 import tempfile
 import time
@@ -34,14 +32,14 @@ PEAK_MB = 2_000
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the results."""
     quick = common.quick(__doc__, argv)
-    table = common.Table(
-        (f"{QUICK_ROWS if quick else ROWS:,} x 384", "s", "processor s", "/ faiss", "peak MB", "recall")
-    )
-    beside_faiss(QUICK_ROWS if quick else ROWS, QUICK_ROUNDS if quick else ROUNDS, table)
-    print(table, "\n")
-    table = common.Table(("command", "rows x dimensions", "s", "peak MB", "of which vectors"))
-    whole_command(QUICK_MANY if quick else MANY, table)
-    print(table)
+    many = common.Table(("command", "rows x dimensions", "s", "peak MB", "of which vectors"))
+    whole_command(
+        QUICK_MANY if quick else MANY, many
+    )  # before this process grows: a child's peak starts at its parent's
+    rows = QUICK_ROWS if quick else ROWS
+    table = common.Table((f"{rows:,} x 384", "s", "processor s", "/ faiss", "peak MB", "recall"))
+    beside_faiss(rows, QUICK_ROUNDS if quick else ROUNDS, table)
+    print(table, many, sep="\n\n")
 
 
 def ours(matrix: common.Matrix) -> tuple[np.ndarray, np.ndarray]:
@@ -74,7 +72,7 @@ def beside_faiss(rows: int, rounds: int, table: common.Table) -> None:
     processor = common.interleave(work, rounds, time.process_time)
     for name in names:
         ratio = common.times(seconds[name] / seconds["faiss.knn"]) if "faiss.knn" in names else ""
-        peak = peak_of("search", name, str(rows))
+        peak = float(child("search", name, str(rows)))
         figures = (common.number(seconds[name]), common.number(processor[name]), ratio, common.number(peak))
         table.rows.append((name, *figures, f"{recalls[name]:.5f}"))
     if "faiss.knn" in names and rows == ROWS:
@@ -99,7 +97,7 @@ def whole_command(rows: int, table: common.Table) -> None:
     """Add `datasette embeddings similarities` to *table*."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "many.db"
-        make_file(path, rows)
+        child("file", str(path), str(rows))
         seconds, peak = (float(text) for text in child("command", str(path)).split())
         with closing(sqlite3.connect(path)) as conn:
             written = conn.execute("select count(*) from similarities").fetchone()[0]
@@ -125,39 +123,22 @@ def make_file(path: Path, rows: int) -> None:
             store.save(collection, items, 0, None)
 
 
-def peak_of(*arguments: str) -> float:
-    """Return the peak memory in MB of a process that does one thing."""
-    return float(child(*arguments))
-
-
 def child(*arguments: str) -> str:
     """Run this module for one thing in a process of its own; returns what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.similarities", "--child", *arguments],
-        cwd=common.ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return done.stdout.strip()
+    return common.output("-m", "bench.similarities", "--child", *arguments)
 
 
 def child_main(what: str, *arguments: str) -> None:
-    """Do one thing and print its peak memory in MB, for the command after its seconds."""
+    """Do one thing; print its peak memory in MB, for the command after its seconds."""
     if what == "search":
         matrix, _ = common.vectors(int(arguments[1]))
         SEARCHES[arguments[0]](matrix)
         print(common.peak_memory())
-        return
-    started = time.perf_counter()
-    command = [sys.executable, "-m", "datasette_embeddings", "similarities", arguments[0], "items", "-n", str(K)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit("the command failed")
-    print(time.perf_counter() - started, usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3))
+    elif what == "file":
+        make_file(Path(arguments[0]), int(arguments[1]))
+    else:
+        used = common.run("-m", "datasette_embeddings", "similarities", arguments[0], "items", "-n", str(K))
+        print(used.seconds, used.peak)
 
 
 if __name__ == "__main__":

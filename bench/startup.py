@@ -1,12 +1,14 @@
 """What the plugin adds to `datasette --version`, and how large a fresh installation is.
 
-The wheel of this checkout is installed into new environments, which is where everything is measured. "Without" is the same
-Datasette told to load no plugins. Sizes are of what pip put there, compiled Python included, pip itself left out.
+The wheel of this checkout is installed into new environments, which is where everything is measured. "Without" is one that
+it was removed from again, its requirements left in place. Sizes are of what pip put there, compiled Python included, pip itself left out.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -19,6 +21,10 @@ ROUNDS, QUICK_ROUNDS = 25, 3
 PLUGIN = "datasette-embeddings-suite"
 MOST_MS = 50.0
 MOST_MB = 150.0
+OURS = re.compile("datasette_embeddings[.]")
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+"""Without what leads to this checkout instead of the installed wheel."""
+
 HEAVY = ("numpy", "onnxruntime", "torch", "tokenizers", "llm", "openai", "PIL")
 
 
@@ -26,11 +32,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print the results."""
     quick = common.quick(__doc__, argv)
     with tempfile.TemporaryDirectory() as folder:
-        base, fast = Path(folder) / "base", Path(folder) / "fast"
+        base, fast, without = (Path(folder) / name for name in ("base", "fast", "without"))
         install(base, "")
         install(fast, "[fast]")
-        print(times(base / "bin" / "datasette", QUICK_ROUNDS if quick else ROUNDS, quick), "\n")
-        print(sizes(base, fast))
+        install(without, "")
+        remove(without)
+        startup = times(base / "bin", without / "bin", QUICK_ROUNDS if quick else ROUNDS, quick)
+        print(startup, sizes(base, fast), sep="\n\n")
 
 
 def install(folder: Path, extras: str) -> None:
@@ -41,52 +49,58 @@ def install(folder: Path, extras: str) -> None:
     subprocess.run([*pip, f"{common.ROOT}{extras}"], check=True, stdout=sys.stderr)
 
 
-def times(datasette: Path, rounds: int, quick: bool) -> common.Table:
-    """Return how long `datasette --version` takes with and without the plugin."""
-    table = common.Table(("process", "ms", "processor ms"))
-    python = datasette.parent / "python"
+def remove(folder: Path) -> None:
+    """Remove the package, but not what came with it."""
+    pip = [folder / "bin" / "python", "-m", "pip", "uninstall", "--quiet", "--disable-pip-version-check", "--yes"]
+    subprocess.run([*pip, PLUGIN], check=True, stdout=sys.stderr)
 
-    def runner(command: list[str | Path], plugins: str) -> Callable[[], object]:
-        environment = {**os.environ, "DATASETTE_LOAD_PLUGINS": plugins}
-        return lambda: subprocess.run(command, env=environment, check=True, capture_output=True)
+
+def times(base: Path, without: Path, rounds: int, quick: bool) -> common.Table:
+    """Return how long `datasette --version` takes with and without the plugin, from two folders of programs."""
+    table = common.Table(("process", "ms", "processor ms"))
+
+    def runner(*command: str | Path) -> Callable[[], object]:
+        return lambda: subprocess.run(command, env=ENVIRONMENT, check=True, capture_output=True)
 
     work = {
-        "`datasette --version` without the plugin": runner([datasette, "--version"], ""),
-        "`datasette --version` with it": runner([datasette, "--version"], PLUGIN),
-        "`python -c pass`": runner([python, "-c", "pass"], ""),
-        "`python -c 'import numpy'`": runner([python, "-c", "import numpy"], ""),
+        "`datasette --version` without the plugin": runner(without / "datasette", "--version"),
+        "`datasette --version` with it": runner(base / "datasette", "--version"),
+        "`python -c pass`": runner(base / "python", "-c", "pass"),
+        "`python -c 'import numpy'`": runner(base / "python", "-c", "import numpy"),
     }
     seconds = common.interleave(work, rounds)
     processor = common.interleave(work, rounds, children_time)
     for name in work:
         table.rows.append((name, common.number(seconds[name] * 1e3), common.number(processor[name] * 1e3)))
-    loaded = imported(datasette)
-    table.note(f"Heavy packages that `datasette --version` imports with the plugin: {', '.join(loaded) or 'none'}.")
+    before, after = imports(without), imports(base)
+    if any(map(OURS.match, before)) or not any(map(OURS.match, after)):
+        raise SystemExit("the plugin was loaded where it should not be, or the other way round")
+    before, loaded = before.intersection(HEAVY), (after - before).intersection(HEAVY)
+    table.note(f"Heavy packages that Datasette imports by itself: {', '.join(sorted(before)) or 'none'}.")
+    table.note(f"Heavy packages that the plugin adds: {', '.join(sorted(loaded)) or 'none'}.")
     if not quick:
-        without, plugin, nothing, numpy = seconds.values()
-        added = (plugin - without - ("numpy" in loaded) * (numpy - nothing)) * 1e3
-        table.goal("added to `datasette --version`, numpy's own import left out", added, MOST_MS, "ms")
-        without, plugin, nothing, numpy = processor.values()
-        added = (plugin - without - ("numpy" in loaded) * (numpy - nothing)) * 1e3
-        table.goal("the same by processor time", added, MOST_MS, "ms")
+        table.goal("added by the plugin, numpy's import left out", added(seconds, loaded), MOST_MS, "ms")
+        table.goal("the same by processor time", added(processor, loaded), MOST_MS, "ms")
     return table
+
+
+def added(seconds: dict[str, float], loaded: set[str]) -> float:
+    """Return the milliseconds that the plugin adds, without those of numpy where it is the one that imports it."""
+    without, plugin, nothing, numpy = seconds.values()
+    return (plugin - without - (numpy - nothing if "numpy" in loaded else 0.0)) * 1e3
 
 
 def children_time() -> float:
     """Return the processor seconds of the processes run so far."""
-    spent = os.times()
-    return spent.children_user + spent.children_system
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
 
 
-def imported(datasette: Path) -> list[str]:
-    """Return which heavy packages `datasette --version` imports with the plugin."""
-    command = [datasette.parent / "python", "-X", "importtime", datasette, "--version"]
-    environment = {**os.environ, "DATASETTE_LOAD_PLUGINS": PLUGIN}
-    report = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stderr
-    names = {line.rsplit("|", 1)[-1].strip() for line in report.splitlines()}
-    if not any(name.startswith("datasette_embeddings") for name in names):
-        raise SystemExit("the plugin was not loaded, so nothing was measured")
-    return [name for name in HEAVY if name in names]
+def imports(programs: Path) -> set[str]:
+    """Return the modules that `datasette --version` imports."""
+    command = [programs / "python", "-X", "importtime", programs / "datasette", "--version"]
+    report = subprocess.run(command, env=ENVIRONMENT, check=True, capture_output=True, text=True).stderr
+    return {line.rsplit("|", 1)[-1].strip() for line in report.splitlines()}
 
 
 def sizes(base: Path, fast: Path) -> common.Table:
