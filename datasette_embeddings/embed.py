@@ -293,6 +293,8 @@ def _spend(outcome: Outcome, model: EmbeddingModel, contents: Sequence[str | byt
 
 def _windows(work: Plan) -> Iterator[tuple[list[bytes], list[str | bytes]]]:
     """Yield (hashes, contents) of texts without a vector, shortest first, bounded in number and size."""
+    # Made now and not before: while rows come in, it would only cost. Without it every window reads all texts.
+    work.pending.execute("create index if not exists texts_size on texts (size, hash) where embedding is null")
     after: tuple[int, bytes] = (-1, b"")
     while True:
         rows = work.pending.execute(
