@@ -8,20 +8,21 @@ is written as one difference, in one short transaction with the next generation 
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from datasette_embeddings import catalog, derive, embed
 from datasette_embeddings.catalog import NEXT, Collection
 from datasette_embeddings.database import connect, translated
+from datasette_embeddings.errors import StoreError
 from datasette_embeddings.planning import Options, Task, model_fingerprint, plan_all, state_token
 from datasette_embeddings.report import Reporter, accounts, dry_run_line, size_by_table, summary, warnings
 from datasette_embeddings.store import Finish, SimilarityChange, Store
 from datasette_embeddings.tables import find_tables, has_own_tables
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from datasette_embeddings.config import Config
@@ -34,6 +35,8 @@ def build(path: Path, specs: Sequence[Spec], config: Config, options: Options, r
     Raises EmbeddingsError; what was committed before stays, and the same call goes on from there.
     """
     started = time.monotonic()
+    limit = config.limits.get("max_cost_usd") if options.max_cost is None else options.max_cost
+    options.budget.limit = limit
     with ExitStack() as stack:
         tasks, token = plan_all(path, specs, config, options, stack)
         _say_plans(tasks, options, report)
@@ -42,13 +45,13 @@ def build(path: Path, specs: Sequence[Spec], config: Config, options: Options, r
         unfinished = _is_unfinished(path)
         if not any(task.work for task in tasks) and not unfinished:
             return False
-        _ask_before_sending(tasks, options, config, report)
+        _ask_before_sending(tasks, report)
         store = stack.enter_context(Store(path, config.table_prefix))
         stack.enter_context(store.claim())
         if state_token(store.conn, store.tables) != token:
             tasks, _ = plan_all(path, specs, config, options, stack)
         for task in tasks:
-            run(task, store, config, options, report)
+            run(task, store, options.budget, report)
         if unfinished or any(task.leaves_traces for task in tasks):
             store.scrub()
     with Store(path, config.table_prefix) as store:
@@ -70,7 +73,7 @@ def _is_unfinished(path: Path) -> bool:
         return reader.execute(f"select 1 from {tables.embeddings_builds}").fetchone() is not None
 
 
-def run(task: Task, store: Store, config: Config, options: Options, report: Reporter) -> Collection:
+def run(task: Task, store: Store, budget: embed.Budget, report: Reporter) -> Collection:
     """Do one collection's work and write it."""
     if not task.work:
         return task.base  # type: ignore[return-value]
@@ -86,7 +89,7 @@ def run(task: Task, store: Store, config: Config, options: Options, report: Repo
             collection,
             model,
             store_content=spec.store,
-            max_cost=options.max_cost or config.limits.get("max_cost_usd"),
+            budget=budget,
             progress=advance,
         )
     collection = catalog.find_collection(store.conn, collection.name, store.tables)
@@ -126,15 +129,24 @@ def _derive(
 ) -> SimilarityChange | None:
     if spec.similarities == 0 and not collection.similarities:
         return None
-    with report.progress(f"similarities {spec.name}", 0) as advance:
+    with tiles(f"similarities {spec.name}", report) as progress:
         return derive.similarity_change(
-            store.conn,
-            store.tables,
-            collection,
-            spec.similarities,
-            removed=plan.removed,
-            progress=lambda done, total: advance(0) if done < total else advance(1),
+            store.conn, store.tables, collection, spec.similarities, removed=plan.removed, progress=progress
         )
+
+
+@contextmanager
+def tiles(label: str, report: Reporter) -> Iterator[Callable[[int, int], None]]:
+    """Report tiles as they are done: how many there are is known with the first."""
+    with ExitStack() as stack:
+        opened: list[Callable[[int], None]] = []
+
+        def progress(_: int, total: int) -> None:
+            if not opened:
+                opened.append(stack.enter_context(report.progress(label, total)))
+            opened[0](1)
+
+        yield progress
 
 
 def _refused(task: Task, store: Store, collection: Collection) -> dict[str, bytes]:
@@ -163,13 +175,13 @@ def _counts(
     }
 
 
-def _ask_before_sending(tasks: Sequence[Task], options: Options, config: Config, report: Reporter) -> None:
+def _ask_before_sending(tasks: Sequence[Task], report: Reporter) -> None:
     """Ask before texts go to another machine for the first time."""
     for task in tasks:
         count, _ = task.plan.texts_to_embed()
         if count:
             task.model.prepare()
-        if task.model.remote and count and not (task.existing and task.existing.tokens):
+        if count and task.sends_first:
             cost = "unknown cost" if task.estimate_cost is None else f"about ${task.estimate_cost:.4f}"
             report.confirm(
                 f"{task.spec.name}: send {count:,} texts (about {task.estimate_tokens:,} tokens, {cost}) to "
@@ -188,13 +200,15 @@ def _say_plans(tasks: Sequence[Task], options: Options, report: Reporter) -> Non
 
 def similarities_alone(store: Store, collection: Collection, k: int, report: Reporter) -> int:
     """Compute one collection's similarities and nothing else; returns how many rows there are."""
-    with report.progress(f"similarities {collection.name}", 0) as advance:
-        change = derive.similarity_change(
-            store.conn, store.tables, collection, k, progress=lambda done, total: advance(int(done == total))
+    if collection.built is None and collection.owner != "llm":
+        raise StoreError(
+            f"the first build of {collection.name!r} was not finished; run the command that began it again"
         )
+    with tiles(f"similarities {collection.name}", report) as progress:
+        change = derive.similarity_change(store.conn, store.tables, collection, k, progress=progress)
     issues = catalog.issues(store.conn, collection, store.tables)
-    finish = Finish([], issues, change, {})
+    refused = {item: row[0] for item, row in embed.refused_items(store.conn, store.tables, collection).items()}
     state = {**_counts(store, collection, issues), "similarities": k or None, "owner": collection.owner}
-    store.finish(collection, replace(finish, state=state))
+    store.finish(collection, Finish([], issues, change, state, refused))
     sql = f"select count(*) from {store.tables.similarities} where collection_id = ?"
     return int(store.conn.execute(sql, [collection.id]).fetchone()[0])

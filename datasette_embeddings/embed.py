@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from datasette_embeddings import vectors
 from datasette_embeddings.errors import BudgetExceeded, StoreError
 from datasette_embeddings.limits import WINDOW_CHARACTERS, WINDOW_ITEMS
+from datasette_embeddings.models.base import NO_KNOWN_WORD
 from datasette_embeddings.store import StoredItem
 from datasette_embeddings.tables import has_own_tables
 from datasette_embeddings.vectors import FLOAT32
@@ -89,6 +91,34 @@ class Plan:
                 [count, count],
             )
         ]
+
+
+@dataclass
+class Budget:
+    """What one run of a command may spend, in US dollars, over all its collections and files; None: no limit."""
+
+    limit: float | None = None
+    spent: float = 0.0
+
+    def allow(self, model: EmbeddingModel, contents: Sequence[str | bytes]) -> None:
+        """Raise BudgetExceeded where embedding *contents* would cost more than is left, or nobody knows what it costs."""
+        if self.limit is None:
+            return
+        if model.usd_per_million_tokens is None:
+            raise BudgetExceeded(
+                f"the price of {model.name} is unknown, so a limit on costs cannot be kept; set `price` (US dollars for a "
+                "million tokens) in its settings under `models:`, or leave the limit out"
+            )
+        cost = (
+            sum(model.token_counts(contents)) * model.usd_per_million_tokens / 1e6
+            if model.usd_per_million_tokens
+            else 0.0
+        )
+        if self.spent + cost > self.limit:
+            raise BudgetExceeded(
+                f"the limit of ${self.limit:.4f} is reached: ${self.spent:.4f} spent, ${cost:.4f} needed for the next batch; "
+                "what is embedded is kept, raise --max-cost and run the same command to go on"
+            )
 
 
 @dataclass
@@ -243,10 +273,18 @@ def reuse(
             f"where content_hash in ({marks}) and collection_id in ({among})",
             part,
         ).fetchall()
-        usable = [(e, h) for h, e in found if isinstance(e, bytes) and len(e) == 4 * (dimensions or len(e) // 4)]
+        usable = [(e, h) for h, e in found if _usable(e, dimensions)]
         work.pending.execute("begin")
         work.pending.executemany("update texts set embedding = ? where hash = ?", usable)
         work.pending.execute("commit")
+
+
+def _usable(embedding: object, dimensions: int | None) -> bool:
+    """Tell whether a stored vector may stand for a text again: what is malformed is embedded anew."""
+    if not vectors.valid(embedding):
+        return False
+    vector = vectors.decode(embedding)
+    return bool(vector.any()) and vector.size == (dimensions or vector.size)
 
 
 def embed_pending(
@@ -256,12 +294,12 @@ def embed_pending(
     model: EmbeddingModel,
     *,
     store_content: bool,
-    max_cost: float | None = None,
+    budget: Budget | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Give every pending row its vector, committing as it goes; rows without one end in *work*'s issues.
 
-    Raises BudgetExceeded before a batch that would cost more than is left of *max_cost*; what is done is kept.
+    Raises BudgetExceeded before a batch that would cost more than is left of *budget*; what is done is kept.
     """
     writer = _Writer(work, store, collection, model, store_content)
     writer.write_reused()
@@ -269,26 +307,17 @@ def embed_pending(
         progress(writer.outcome.embedded)
     try:
         for hashes, contents in _windows(work):
-            _spend(writer.outcome, model, contents, max_cost)
+            if budget:
+                budget.allow(model, contents)
             for positions, embedded in model.embed_many(contents, "document"):
                 done = writer.take([hashes[p] for p in positions], embedded)
+                if budget:
+                    budget.spent += embedded.tokens * (model.usd_per_million_tokens or 0.0) / 1e6
                 if progress:
                     progress(done)
     finally:
         writer.flush()
     return writer.outcome
-
-
-def _spend(outcome: Outcome, model: EmbeddingModel, contents: Sequence[str | bytes], max_cost: float | None) -> None:
-    price = model.usd_per_million_tokens
-    if max_cost is None or not price or outcome.cost is None:
-        return
-    next_cost = sum(model.token_counts(contents)) * price / 1e6
-    if outcome.cost + next_cost > max_cost:
-        raise BudgetExceeded(
-            f"the limit of ${max_cost:.4f} is reached: ${outcome.cost:.4f} spent, ${next_cost:.4f} needed for the next batch; "
-            "what is embedded is kept, raise --max-cost and run the same command to go on"
-        )
 
 
 def _windows(work: Plan) -> Iterator[tuple[list[bytes], list[str | bytes]]]:
@@ -333,10 +362,10 @@ class _Writer:
         for start in range(0, len(hashes), HASHES_AT_ONCE):
             part = hashes[start : start + HASHES_AT_ONCE]
             marks = ", ".join("?" * len(part))
-            vectors = dict(
+            known = dict(
                 self.work.pending.execute(f"select hash, embedding from texts where hash in ({marks})", part).fetchall()
             )
-            self.outcome.reused += self._add(vectors)
+            self.outcome.reused += self._add(known)
             self.flush()
 
     def take(self, hashes: Sequence[bytes], embedded: Embedded) -> int:
@@ -345,9 +374,9 @@ class _Writer:
         for position, reason in embedded.failures.items():
             self._fail(hashes[position], reason)
         raw = embedded.vectors.astype(FLOAT32, copy=False)
-        vectors = {h: raw[n].tobytes() for n, h in enumerate(hashes) if n not in embedded.failures}
-        self.outcome.texts += len(vectors)
-        done = self._add(vectors)
+        found = {h: raw[n].tobytes() for n, h in enumerate(hashes) if n not in embedded.failures}
+        self.outcome.texts += len(found)
+        done = self._add(found)
         if (
             self.model.remote
             or self.model.usd_per_million_tokens != 0.0
@@ -370,7 +399,7 @@ class _Writer:
 
     def _fail(self, digest: bytes, reason: str) -> None:
         for (item,) in self.work.pending.execute("select id from items where hash = ?", [digest]).fetchall():
-            status = "skipped" if reason.startswith("the model knows no word") else "failed"
+            status = "skipped" if reason == NO_KNOWN_WORD else "failed"
             self.work.issues.append((item, status, reason))
             self.work.refused[item] = digest
             self.work.removed.add(item)
@@ -381,7 +410,7 @@ class _Writer:
         if sizes - {self.dimensions}:
             raise StoreError(
                 f"the collection {self.collection.name!r} has {self.dimensions} dimensions, the model now gives "
-                f"{(sizes - {self.dimensions}).pop()}; nothing of this batch was stored: use --rebuild to start over"
+                f"{(sizes - {self.dimensions}).pop()}; nothing of this batch was stored: delete the collection, or `build --rebuild`, to start over"
             )
         hashes = list(vectors)
         before = len(self.buffer)

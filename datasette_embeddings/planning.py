@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from datasette_embeddings import catalog, embed
@@ -43,11 +43,12 @@ class Options:
     max_cost: float | None = None
     keep_wal: bool = False
     batch_size: int | None = None
+    budget: embed.Budget = field(default_factory=embed.Budget)
 
 
 @dataclass
 class Task:
-    """One collection's planned work."""
+    """One collection's planned work. *dropped*: items of the collection it replaces that the source has no more."""
 
     spec: Spec
     model: EmbeddingModel
@@ -58,6 +59,7 @@ class Task:
     issues_before: list[tuple[str, str, str]]
     leftover: Collection | None
     stale: bool
+    dropped: int = 0
     estimate_tokens: int = 0
 
     @property
@@ -79,6 +81,17 @@ class Task:
             i: (i, s, r) for i, s, r in before if i not in self.plan.seen and r not in {embed.NO_KEY, embed.REPEATED}
         }
         return sorted((named | {issue[0]: issue for issue in self.plan.issues}).values())
+
+    @property
+    def removed(self) -> int:
+        """How many items will be gone."""
+        return len(self.plan.removed) + self.dropped
+
+    @property
+    def sends_first(self) -> bool:
+        """Whether texts would go to another machine that this collection has never sent any to."""
+        sent = [c for c in (self.existing, self.base) if c and c.model_fingerprint == model_fingerprint(self.model)]
+        return self.model.remote and not any(c.tokens for c in sent)
 
     @property
     def replaces(self) -> Collection | None:
@@ -143,7 +156,9 @@ def plan_one(
     stale = base is not None and (tables is None or is_stale(reader, tables, base, spec.similarities))
     issues = sorted(catalog.issues(reader, base, tables)) if tables and base else []
     leftover = _find(reader, tables, spec.name + NEXT) if base and base.name == spec.name else None
-    task = Task(spec, model, wanted, existing, base, plan, issues, leftover, stale or leftover is not None)
+    dropped = _dropped(reader, tables, existing, base, plan)
+    _refuse_loss(existing, spec, dropped + (len(plan.removed) if base is existing else 0), dropped)
+    task = Task(spec, model, wanted, existing, base, plan, issues, leftover, stale or leftover is not None, dropped)
     task.estimate_tokens = estimate_tokens(plan, model)
     return task
 
@@ -158,14 +173,46 @@ def _find(conn: sqlite3.Connection, tables: Tables | None, name: str) -> Collect
 
 
 def _check_owner(existing: Collection | None, spec: Spec) -> None:
+    """Raise ConfigError where a collection belongs to another way of making it."""
     if existing is None or existing.owner in {spec.owner, "llm", "import"}:
         return
     if existing.owner == "config":
         raise ConfigError(
             f"the collection {spec.name!r} belongs to the configuration; change it there and run `datasette embeddings build`"
         )
-    if spec.owner == "embed" and existing.owner == "add":
-        raise ConfigError(f"the collection {spec.name!r} was made by `add`; delete it first, or use another name")
+    if "embed" in {spec.owner, existing.owner}:
+        raise ConfigError(
+            f"the collection {spec.name!r} was made by `{existing.owner}`; delete it first, or use another name"
+        )
+
+
+def _dropped(
+    conn: sqlite3.Connection,
+    tables: Tables | None,
+    existing: Collection | None,
+    base: Collection | None,
+    plan: embed.Plan,
+) -> int:
+    """Return how many items of a collection that is replaced are not in the source that replaces it."""
+    if tables is None or existing is None or (base is not None and base.id == existing.id):
+        return 0
+    return len(embed.known_items(conn, tables, existing).keys() - plan.seen)
+
+
+def _refuse_loss(existing: Collection | None, spec: Spec, lost: int, dropped: int) -> None:
+    """Raise ConfigError where items would go that nobody said may go."""
+    if existing is None or not lost:
+        return
+    if existing.owner == "llm" and spec.owner != "embed":
+        raise ConfigError(
+            f"the collection {spec.name!r} was made by llm and holds {lost:,} items that this source does not have; "
+            "use another name, or delete it first"
+        )
+    if dropped and not spec.delete_missing:
+        raise ConfigError(
+            f"the collection {spec.name!r} was made with another model, --prepend or --template, and {dropped:,} of its items "
+            "are not in this source, so they would be lost; give the options of before, or add --delete-missing to let them go"
+        )
 
 
 def _base(

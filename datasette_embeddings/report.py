@@ -60,7 +60,7 @@ def dry_run_line(task: Task) -> str:
     seconds = estimate_seconds(task)
     lasting = "" if seconds is None else f", about {duration(seconds)}"
     return (
-        f"{task.spec.name}: {plan.rows:,} rows, {plan.added:,} new, {plan.changed:,} changed, {len(plan.removed):,} gone, "
+        f"{task.spec.name}: {plan.rows:,} rows, {plan.added:,} new, {plan.changed:,} changed, {task.removed:,} gone, "
         f"{len(plan.issues):,} without a vector; {count:,} texts to embed by {task.model.name}, "
         f"about {task.estimate_tokens:,} tokens, {money}{lasting}, about {size(grown)} more"
     )
@@ -90,7 +90,7 @@ def summary(task: Task, outcome: embed.Outcome, collection: Collection, seconds:
     changes = [
         f"{plan.added:,} new",
         f"{plan.changed:,} changed",
-        f"{len(plan.removed):,} removed",
+        f"{task.removed:,} removed",
         f"{outcome.texts:,} {'text' if outcome.texts == 1 else 'texts'} embedded",
     ]
     if outcome.reused:

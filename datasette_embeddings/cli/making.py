@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +14,8 @@ from datasette_embeddings.cli.looking import DATABASE, config_option, load_confi
 from datasette_embeddings.cli.output import Console, says_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from datasette_embeddings.config import Config
     from datasette_embeddings.sources import Source
     from datasette_embeddings.spec import Spec
@@ -35,6 +38,7 @@ prefix_option = click.option(
 @click.option(
     "--column", "columns", multiple=True, help="Column to embed; several are joined. Default: the table's text columns."
 )
+@click.option("--key", multiple=True, help="Key column of TABLE; may be repeated. Default: its primary key.")
 @click.option("-m", "--model", help="Model name, see `models`. Default: the configuration's, else static.")
 @click.option(
     "-n",
@@ -54,6 +58,7 @@ def add(
     database: Path,
     table: str,
     columns: tuple[str, ...],
+    key: tuple[str, ...],
     model: str | None,
     similarities: int,
     name: str | None,
@@ -75,7 +80,7 @@ def add(
     if table_prefix:
         config = replace(config, table_prefix=table_prefix)
     with closing(connect(database)) as conn:
-        proposed = propose(conn, table, columns)
+        proposed = propose(conn, table, columns, key)
     proposed = replace(proposed, name=name or proposed.name, model=model, similarities=similarities)
     click.echo(f"Embedding {', '.join(proposed.columns)} of {proposed.table} with {config.model_of(proposed)}.")
     spec = replace(spec_of(proposed, config), owner="add")
@@ -96,6 +101,7 @@ def _yaml(proposed: Any, config: Config, database: Path) -> str:  # noqa: ANN401
         "database": database.stem,
         "table": proposed.table,
         "columns": list(proposed.columns),
+        **({"key": list(proposed.key)} if proposed.key else {}),
         "model": config.model_of(proposed),
         "similarities": proposed.similarities,
     }
@@ -210,21 +216,29 @@ def _specs(database: Path, config: Config) -> list[Spec]:
 @click.option("--attach", nargs=2, multiple=True, metavar="ALIAS FILE", help="Attach a database for --sql.")
 @click.option("--table", help="Rows of this table.")
 @click.option("--column", "columns", multiple=True, help="Column of --table to embed; may be repeated.")
+@click.option("--key", multiple=True, help="Key column of --table; may be repeated. Default: its primary key.")
 @click.option("--files", nargs=2, multiple=True, metavar="DIR GLOB", help="Files below a folder; the id is the path.")
-@click.option("--encoding", "encodings", multiple=True, help="Encoding to try first; UTF-8 by default.")
+@click.option(
+    "--encoding", "encodings", multiple=True, help="Encoding to try first, of FILE or --files; UTF-8 by default."
+)
 @click.option(
     "--format", "form", type=click.Choice(["json", "csv", "tsv", "nl"]), help="Format of FILE; found out by default."
 )
-@click.option("--template", help="Jinja template over the columns: what is embedded.")
+@click.option("--template", help="Jinja template over the columns: what is embedded. Not for --files.")
 @click.option("-m", "--model", help="Model name, see `models`. Default: the collection's, else static.")
-@click.option("--prefix", "id_prefix", default="", help="Put this before every id.")
+@click.option("--prefix", "id_prefix", default="", help="Put this before every id. Not for --table.")
 @click.option("--prepend", default="", help="Put this before every text, e.g. 'passage: '.")
 @click.option(
     "--store/--no-store", default=None, help="Keep the text in the database. Default: yes, but not for --table."
 )
-@click.option("--metadata", is_flag=True, help="Keep the other columns as JSON.")
+@click.option("--metadata", is_flag=True, help="Keep the other columns as JSON, for FILE and --sql.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Texts sent to the model at once, at most.")
 @click.option("--delete-missing", is_flag=True, help="Remove items that this source does not have.")
+@click.option(
+    "--rebuild",
+    is_flag=True,
+    help="Embed every row of this source anew, beside what is there, then swap: other items are removed.",
+)
 @click.option(
     "-n",
     "--similarities",
@@ -259,26 +273,42 @@ def embed(database: Path, collection: str, **given: Any) -> None:  # noqa: ANN40
         raise ConfigError(
             f"the collection {collection!r} is configured in {config.place}; change it there and run `datasette embeddings build`"
         )
-    _make_database(database, given)
-    spec = _embed_spec(database, collection, config, given)
-    options = Options(dry_run=given["dry_run"], max_cost=given["max_cost"], batch_size=given["batch_size"])
-    if not run_build(database, [spec], config, options, Console(yes=given["yes"])) and not given["dry_run"]:
-        click.echo("Nothing changed.")
+    kind = _source_kind(given)
+    with _file_for(database, given) as path:
+        spec = _embed_spec(path, collection, config, given, kind)
+        options = Options(given["dry_run"], given["rebuild"], None, given["max_cost"], batch_size=given["batch_size"])
+        if not run_build(path, [spec], config, options, Console(yes=given["yes"])) and not given["dry_run"]:
+            click.echo("Nothing changed.")
 
 
-def _make_database(database: Path, given: dict[str, Any]) -> None:
-    """Make an empty file for rows that come from elsewhere."""
-    from datasette_embeddings.database import connect
+@contextmanager
+def _file_for(database: Path, given: dict[str, Any]) -> Iterator[Path]:
+    """Give the database file; one that is not there is made, for a dry run elsewhere, and goes if nothing came into it."""
     from datasette_embeddings.errors import StoreError
 
     if database.exists():
-        return
-    if given["table"] or given["dry_run"] or (given["sql"] and not given["attach"]):
+        yield database
+    elif given["table"] or (given["sql"] and not given["attach"]):
         raise StoreError(f"there is no file {database}; check the path")
+    elif given["dry_run"]:
+        with TemporaryDirectory() as folder:
+            yield _made(Path(folder) / database.name)
+    else:
+        try:
+            yield _made(database)
+        finally:
+            if database.exists() and not database.stat().st_size:
+                database.unlink()
+
+
+def _made(database: Path) -> Path:
+    from datasette_embeddings.database import connect
+
     connect(database, readonly=False, create=True).close()
+    return database
 
 
-def _embed_spec(database: Path, name: str, config: Config, given: dict[str, Any]) -> Spec:
+def _embed_spec(database: Path, name: str, config: Config, given: dict[str, Any], kind: str) -> Spec:
     from datasette_embeddings.catalog import QUERYABLE
     from datasette_embeddings.config import Prefix
     from datasette_embeddings.errors import ConfigError
@@ -291,7 +321,7 @@ def _embed_spec(database: Path, name: str, config: Config, given: dict[str, Any]
     k = given["similarities"] if given["similarities"] is not None else (before.similarities or 10 if before else 10)
     return Spec(
         name,
-        _source(given),
+        _source(given, kind),
         given["model"] or (before.model if before else config.default_model),
         "embed",
         Prefix(given["prepend"]),
@@ -310,28 +340,50 @@ def _existing(database: Path, name: str) -> Any:  # noqa: ANN401
         return next((c for c in catalog.collections(conn) if c.name == name), None)
 
 
-def _source(given: dict[str, Any]) -> Source:
-    """Return the one source that the options name."""
-    from datasette_embeddings.sources import FileSource, QuerySource, RecordSource, TableSource, read_records
+SOURCES = {"file": "FILE", "sql": "--sql", "table": "--table", "files": "--files"}
 
-    named = [option for option in ("sql", "table", "files", "file") if given[option]]
+ONLY_FOR = {
+    "attach": ("--attach", {"sql"}),
+    "columns": ("--column", {"table"}),
+    "key": ("--key", {"table"}),
+    "encodings": ("--encoding", {"file", "files"}),
+    "form": ("--format", {"file"}),
+    "template": ("--template", {"file", "sql", "table"}),
+    "id_prefix": ("--prefix", {"file", "sql", "files"}),
+    "metadata": ("--metadata", {"file", "sql"}),
+}
+"""Options of `embed` that mean nothing to some sources, and the sources that they are for."""
+
+
+def _source_kind(given: dict[str, Any]) -> str:
+    """Return which one source the options name; raises click.UsageError for an option that would be of no effect."""
+    named = [kind for kind in SOURCES if given[kind]]
     if len(named) != 1:
         raise click.UsageError("Give one source of rows: FILE (or - for a pipe), --sql, --table or --files.")
-    common = {"prepend": given["prepend"], "template": given["template"]}
-    if given["sql"]:
-        return QuerySource(
-            given["sql"], attach=given["attach"], id_prefix=given["id_prefix"], metadata=given["metadata"], **common
-        )
-    if given["table"]:
-        if not given["columns"] and not given["template"]:
-            raise click.UsageError("Say what of the table is embedded: --column, may be repeated, or --template.")
-        return TableSource(given["table"], given["columns"], **common)
-    if given["files"]:
+    for name, (option, kinds) in ONLY_FOR.items():
+        if given[name] and named[0] not in kinds:
+            fitting = " or ".join(label for kind, label in SOURCES.items() if kind in kinds)
+            raise click.UsageError(f"{option} is for {fitting}; it means nothing for {SOURCES[named[0]]}.")
+    if given["table"] and not given["columns"] and not given["template"]:
+        raise click.UsageError("Say what of the table is embedded: --column, may be repeated, or --template.")
+    return named[0]
+
+
+def _source(given: dict[str, Any], kind: str) -> Source:
+    """Return the source that the options name."""
+    from datasette_embeddings.sources import FileSource, QuerySource, RecordSource, TableSource, read_records
+
+    prepend, template = given["prepend"], given["template"]
+    if kind == "table":
+        return TableSource(given["table"], given["columns"], template, given["key"], prepend=prepend)
+    if kind == "files":
         folders = tuple((Path(folder), glob) for folder, glob in given["files"])
-        return FileSource(folders, given["encodings"], id_prefix=given["id_prefix"], **common)
+        return FileSource(folders, given["encodings"], prepend, given["id_prefix"])
+    if kind == "sql":
+        return QuerySource(given["sql"], template, given["attach"], prepend, given["id_prefix"], given["metadata"])
     stream, label = _stream(given["file"])
     records = read_records(stream, label, given["form"], next(iter(given["encodings"]), None))
-    return RecordSource(records, label, id_prefix=given["id_prefix"], metadata=given["metadata"], **common)
+    return RecordSource(records, label, template, prepend, given["id_prefix"], given["metadata"])
 
 
 def _stream(name: str) -> tuple[Any, str]:

@@ -28,6 +28,9 @@ Item = str | bytes
 CHARACTERS_PER_TOKEN = 4
 """English averages about four characters a token in BERT and GPT vocabularies (OpenAI's help page on tokens, 2026)."""
 
+NO_KNOWN_WORD = "the model knows no word of it"
+"""Why a text of which nothing is in the model's vocabulary has no vector: it is skipped, not failed."""
+
 ZERO_NORM = 1e-12
 """Below this norm a vector has no direction worth keeping."""
 
@@ -154,7 +157,7 @@ def checked(model: EmbeddingModel, embedded: Embedded, expected: int) -> Embedde
     for position in np.flatnonzero(~np.isfinite(norms)):
         failures.setdefault(int(position), "the model gave a vector with NaN or infinite components")
     for position in np.flatnonzero(norms < ZERO_NORM):
-        failures.setdefault(int(position), "the model knows no word of it")
+        failures.setdefault(int(position), NO_KNOWN_WORD)
     bad = list(failures)
     norms[bad] = 1.0
     vectors = (vectors / norms[:, None]).astype(np.float32)
