@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,12 +27,39 @@ if TYPE_CHECKING:
 PURPOSES = ("document", "query")
 
 
-@dataclass(frozen=True)
 class Session:
-    """What the functions of one connection may reach: that connection, and models."""
+    """What the functions of one connection may reach: that connection, and models.
 
-    conn: sqlite3.Connection
-    embedder: Embedder
+    The connection owns its functions, and Python's garbage collector does not see that: functions that owned the connection
+    in turn would keep it, and its open file, for ever.
+    """
+
+    def __init__(self, conn: sqlite3.Connection, embedder: Embedder) -> None:
+        self._borrow = borrowed(conn)
+        self.embedder = embedder
+
+    @property
+    def conn(self) -> sqlite3.Connection:
+        """The connection that is running a function of this session; only such a function may ask."""
+        conn = self._borrow()
+        if conn is None:
+            raise EmbeddingsError(
+                "the object that these functions were registered through is gone; keep it while they run"
+            )
+        return conn
+
+
+def borrowed(conn: sqlite3.Connection) -> Callable[[], sqlite3.Connection | None]:
+    """Return what gives *conn* back while it lives, without keeping it alive.
+
+    CPython's own connections take no weak references. Their address does as well: SQLite runs a function only from within
+    its connection, which therefore lives.
+    """
+    try:
+        return weakref.ref(conn)
+    except TypeError:
+        address = id(conn)
+        return lambda: cast("sqlite3.Connection", ctypes.cast(address, ctypes.py_object).value)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ def register(conn: sqlite3.Connection, embedder: Embedder | None = None) -> None
     """Add every `embed_` function, and the `llm_embed` aliases, to an sqlite3 connection.
 
     All are deterministic, so that SQLite calls a function of constants once a statement and not once a row. They read
-    through *conn* itself and so return nothing that it could not SELECT; close it when done, as they keep it alive.
+    through *conn* itself and so return nothing that it could not SELECT, and do not keep it alive.
     """
     session = Session(conn, embedder or Embedder())
     for function in FUNCTIONS:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
+import os
 import sqlite3
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasette_embeddings import scan, vectors
+from datasette_embeddings import register, scan, vectors
 from datasette_embeddings.functions import FUNCTIONS
 
 floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -165,9 +168,32 @@ def test_importing_loads_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def _connection() -> sqlite3.Connection:
-    from datasette_embeddings import register
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files where Linux lists them")
+def test_connections_are_closed_when_nobody_holds_them(built: Path) -> None:
+    """The functions do not keep their connection alive, neither sqlite-utils' nor a plain or derived one."""
+    import sqlite_utils
 
+    class Derived(sqlite3.Connection):
+        pass
+
+    def use() -> None:
+        assert "articles" in sqlite_utils.Database(built).table_names()
+        for factory in (sqlite3.Connection, Derived):
+            conn = sqlite3.connect(built, factory=factory)
+            register(conn)
+            found = conn.execute("select json_array_length(embed_search('articles', 'storm', 3))").fetchone()
+            assert found == (3,)
+
+    use()
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        use()
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def _connection() -> sqlite3.Connection:
     conn = sqlite3.connect(":memory:")
     register(conn)
     return conn
