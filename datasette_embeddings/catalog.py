@@ -52,6 +52,11 @@ class Collection:
         return tuple((self.source or {}).get("key", ()))
 
     @property
+    def source_tables(self) -> tuple[str, ...]:
+        """The tables that its rows were read from; () for files, pipes and what llm made."""
+        return (self.table,) if self.table else tuple((self.source or {}).get("reads", ()))
+
+    @property
     def queryable(self) -> bool:
         """Whether the name can be part of a query's name."""
         return bool(QUERYABLE.match(self.name))

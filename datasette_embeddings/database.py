@@ -133,7 +133,9 @@ def table_key(conn: Connection, table: str) -> Key:
     if columns:
         return Key(columns)
     if table_names(conn).get(table) == "view":
-        raise SourceError(f"{table!r} is a view and has no primary key; name its key column with `key`")
+        raise SourceError(
+            f"{table!r} is a view and has no primary key; name its key column with --key, or `key` in the configuration"
+        )
     return Key(("rowid",), is_rowid=True)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from datasette_embeddings.catalog import Collection, collections
+from datasette_embeddings.catalog import collections
 from datasette_embeddings.database import table_names
 from datasette_embeddings.queries import Query, queries_of
 from datasette_embeddings.tables import NAMES, find_tables
@@ -40,11 +40,5 @@ def read(conn: sqlite3.Connection) -> Holdings:
         return Holdings()
     existing = table_names(conn)
     derived = frozenset(tables.plain(name).lower() for name in NAMES if tables.plain(name) in existing)
-    sources = {collection.name: source_tables(collection) for collection in collections(conn, tables)}
+    sources = {collection.name: collection.source_tables for collection in collections(conn, tables)}
     return Holdings(queries_of(conn), derived, sources)
-
-
-def source_tables(collection: Collection) -> tuple[str, ...]:
-    """Return the tables that a collection's rows were read from; () for files, pipes and what llm made."""
-    source = collection.source or {}
-    return (source["table"],) if "table" in source else tuple(source.get("reads", ()))

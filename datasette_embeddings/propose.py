@@ -20,18 +20,22 @@ TITLE_NAMES = ("title", "name", "headline", "subject", "label", "heading", "summ
 NOT_TEXT = re.compile(r"^\s*(https?://\S+|[\w.+-]+@[\w.-]+|[\d\s:.,TZ+/-]+|[0-9a-f-]{16,})\s*$", re.I)
 
 
-def propose(conn: sqlite3.Connection, table: str, columns: tuple[str, ...] = ()) -> CollectionConfig:
-    """Return a collection for a table: its text columns, titles first; raises SourceError where it has none."""
+def propose(
+    conn: sqlite3.Connection, table: str, columns: tuple[str, ...] = (), key: tuple[str, ...] = ()
+) -> CollectionConfig:
+    """Return a collection for a table: its text columns, titles first; raises SourceError where it has none.
+
+    *key*: the key columns of a view, or instead of the table's own.
+    """
     table = real_name(conn, table)
-    key = table_key(conn, table)
-    chosen = columns or tuple(text_columns(conn, table, key.columns))
+    chosen = columns or tuple(text_columns(conn, table, key or table_key(conn, table).columns))
     if not chosen:
         raise SourceError(
             f"no column of {table!r} seems to hold text (its columns: {', '.join(column_names(conn, table))}); "
             "name what to embed with --column"
         )
     return CollectionConfig(
-        name=re.sub(r"[^A-Za-z0-9_]+", "_", table).strip("_") or "rows", table=table, columns=chosen
+        name=re.sub(r"[^A-Za-z0-9_]+", "_", table).strip("_") or "rows", table=table, columns=chosen, key=key
     )
 
 

@@ -176,7 +176,6 @@ class FileSource:
     encodings: tuple[str, ...] = ()
     prepend: str = ""
     id_prefix: str = ""
-    template: str | None = field(default=None)
 
     def rows(self, conn: sqlite3.Connection) -> Iterator[Row]:
         """Yield every regular file, sorted by path; links that lead out of the folder are reported, not followed."""

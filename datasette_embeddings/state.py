@@ -7,15 +7,33 @@ from typing import TYPE_CHECKING, Any
 
 from datasette_embeddings import catalog
 from datasette_embeddings.database import column_names, quote, table_names
-from datasette_embeddings.errors import StoreError
+from datasette_embeddings.errors import ConfigError
+from datasette_embeddings.restrictions import restricted_tables
 from datasette_embeddings.tables import find_tables, has_own_tables
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from datasette_embeddings.catalog import Collection
     from datasette_embeddings.tables import Tables
+
+AGAIN = {
+    "config": "build again",
+    "add": "build again",
+    "embed": "run the same `embed` command again",
+    "import": "configure it as `import` said and build",
+}
+"""How a collection is brought up to date, by who owns it."""
+
+ANEW = {
+    "config": "build with --rebuild",
+    "add": "build with --rebuild",
+    "embed": "run the same `embed` command with --rebuild",
+    "import": "import it anew",
+    "llm": "embed those items anew with llm",
+}
 
 
 @dataclass(frozen=True)
@@ -76,16 +94,24 @@ class Report:
             yield f"note: {note}"
 
 
-def report(conn: sqlite3.Connection) -> Report:
-    """Return the state of every collection."""
+def report(conn: sqlite3.Connection, path: Path) -> Report:
+    """Return the state of every collection of the database file at *path*, which *conn* reads."""
     tables = find_tables(conn)
     if tables is None:
         return Report([], [])
+    notes = _shared_ids(conn, tables)
+    try:
+        restricted = restricted_tables(path)
+    except ConfigError as error:
+        restricted = {}
+        notes.append(f"{error}; so who may view the source tables is not known")
     found = catalog.collections(conn, tables)
-    return Report([state_of(conn, tables, collection) for collection in found], _shared_ids(conn, tables))
+    return Report([state_of(conn, tables, collection, path, restricted) for collection in found], notes)
 
 
-def state_of(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> CollectionState:
+def state_of(
+    conn: sqlite3.Connection, tables: Tables, collection: Collection, path: Path, restricted: Mapping[str, str]
+) -> CollectionState:
     """Return the state of one collection."""
     embedded = catalog.count_embedded(conn, collection, tables)
     issues = catalog.issues(conn, collection, tables)
@@ -109,7 +135,7 @@ def state_of(conn: sqlite3.Connection, tables: Tables, collection: Collection) -
         collection.tokens,
         collection.cost_usd,
         dict(sorted(reasons.items(), key=lambda pair: -pair[1])),
-        list(_notes(conn, tables, collection, embedded)),
+        [*_notes(conn, tables, collection, embedded, path), *_private_notes(collection, path, restricted)],
     )
 
 
@@ -137,7 +163,10 @@ def _similarities(conn: sqlite3.Connection, tables: Tables, collection: Collecti
     return int(row[0])
 
 
-def _notes(conn: sqlite3.Connection, tables: Tables, collection: Collection, embedded: int) -> Iterator[str]:
+def _notes(
+    conn: sqlite3.Connection, tables: Tables, collection: Collection, embedded: int, path: Path
+) -> Iterator[str]:
+    owner = collection.owner
     size = 4 * (collection.dimensions or _dimensions(conn, tables, collection) or 0)
     odd = conn.execute(
         f"select count(*) from {tables.embeddings} where collection_id = ? and "
@@ -145,17 +174,39 @@ def _notes(conn: sqlite3.Connection, tables: Tables, collection: Collection, emb
         [collection.id, size],
     ).fetchone()[0]
     if odd:
-        yield f"{odd:,} stored vectors are malformed or of other dimensions; searches pass over them: build with --rebuild"
-    if not has_own_tables(conn, tables) or collection.owner == "llm":
+        yield (
+            f"{odd:,} stored vectors are malformed or of other dimensions; searches pass over them: "
+            f"{ANEW.get(owner, ANEW['config'])}"
+        )
+    if not has_own_tables(conn, tables):
+        return
+    stale = catalog.stale_items(conn, tables, collection) or embedded != collection.embedded
+    if owner == "llm":
+        if collection.similarities and stale:
+            yield (
+                "vectors changed since its similarities were computed: `datasette embeddings similarities "
+                f"{path} {collection.name} -n {collection.similarities}` computes them anew"
+            )
         return
     if collection.built is None:
         yield "its first build was not finished: run the same command again"
-    elif catalog.stale_items(conn, tables, collection) or embedded != collection.embedded:
-        yield "vectors changed since the last build: similarities are stale until the next one"
+    elif stale:
+        yield f"vectors changed since the last build, and similarities are stale: {AGAIN.get(owner, AGAIN['config'])}"
     if collection.key == ("rowid",):
         yield "its table has no primary key: rows are identified by rowid, which VACUUM may change (a build notices)"
     if collection.table:
         yield from _row_notes(conn, collection)
+
+
+def _private_notes(collection: Collection, path: Path, restricted: Mapping[str, str]) -> Iterator[str]:
+    """Say which sources are private in a database that is less so."""
+    for table in collection.source_tables:
+        if table in restricted:
+            yield (
+                f"{restricted[table]} keeps its source {table!r} from some who may view the database {path.stem!r}, so all "
+                "embeddings in this file are kept from them, and SQL may still read them: give it a database of its own, "
+                "and put `allow` on that"
+            )
 
 
 def _row_notes(conn: sqlite3.Connection, collection: Collection) -> Iterator[str]:
@@ -169,13 +220,11 @@ def _row_notes(conn: sqlite3.Connection, collection: Collection) -> Iterator[str
     if not (collection.source or {}).get("where"):
         now = conn.execute(f"select count(*) from {quote(table)}").fetchone()[0]
         if now != collection.rows:
-            yield f"its source has {now:,} rows now: build again"
+            yield f"its source has {now:,} rows now: {AGAIN.get(collection.owner, AGAIN['config'])}"
 
 
 def _shared_ids(conn: sqlite3.Connection, tables: Tables) -> list[str]:
     """Say when two collections share ids, so that a query must name the collection."""
-    if find_tables(conn) is None:
-        raise StoreError("this file holds no embeddings")
     row = conn.execute(
         f"select a.id from {tables.embeddings} a join {tables.embeddings} b on a.id = b.id "
         "and a.collection_id < b.collection_id limit 1"

@@ -30,10 +30,10 @@ config_option = click.option(
 
 
 def load_config(config_path: Path | None, database: Path) -> Config:
-    """Return the configuration that belongs to a database file."""
+    """Return the configuration that belongs to a database file or a directory."""
     from datasette_embeddings.config import load
 
-    return load(config_path, database.parent if database.suffix else database)
+    return load(config_path, database if database.is_dir() else database.parent)
 
 
 @contextmanager
@@ -155,7 +155,7 @@ def status(database: Path, form: str) -> None:
     from datasette_embeddings.database import connect, translated
 
     with closing(connect(database)) as conn, translated(database):
-        report = state.report(conn)
+        report = state.report(conn, database)
     if form:
         emit([entry.as_dict() for entry in report.collections], form)
         return

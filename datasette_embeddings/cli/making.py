@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -164,6 +165,8 @@ def _builds(
         _check_databases(config, databases, path)
         for database in databases:
             specs = _specs(database, config)
+            for line in () if only else _orphans(database, config):
+                click.echo(line)
             known |= {spec.name for spec in specs}
             chosen = [spec for spec in specs if not only or spec.name in only]
             if chosen:
@@ -206,6 +209,27 @@ def _specs(database: Path, config: Config) -> list[Spec]:
         recorded = [recorded_spec(c) for c in catalog.collections(conn)]
     names = {spec.name for spec in configured}
     return configured + [spec for spec in recorded if spec and spec.name not in names]
+
+
+def _orphans(database: Path, config: Config) -> list[str]:
+    """Say which collections a build leaves as they are, though what they were made from is no more."""
+    from datasette_embeddings import catalog
+    from datasette_embeddings.database import connect, table_names, translated
+
+    named = {collection.name for collection in config.for_database(database.stem)}
+    found = []
+    with closing(connect(database)) as conn, translated(database):
+        tables = table_names(conn)
+        for held in catalog.collections(conn):
+            if held.owner == "config" and held.name not in named:
+                reason = f"it was built from a configuration, but the {config.place} in use does not name it"
+            elif held.table and held.table not in tables:
+                reason = f"its table {held.table!r} is gone"
+            else:
+                continue
+            removal = f"datasette embeddings delete {shlex.quote(str(database))} {shlex.quote(held.name)}"
+            found.append(f"{held.name}: {reason}; what it holds stays until `{removal}`")
+    return found
 
 
 @click.command()
