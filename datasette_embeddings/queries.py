@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from datasette_embeddings.catalog import Collection, collections
 from datasette_embeddings.database import column_names, literal, quote, table_names
+from datasette_embeddings.keys import plain_or_quoted, row_condition
 from datasette_embeddings.limits import DEFAULT_K
 from datasette_embeddings.tables import Tables, find_tables
 
 if TYPE_CHECKING:
     import sqlite3
-
-PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-RESERVED = frozenset(
-    "all and as by case check default delete desc distinct drop else end exists from group having in index insert into is "
-    "join key limit not null on or order primary references select set table then to transaction union unique update using "
-    "values when where".split()
-)
 
 
 @dataclass(frozen=True)
@@ -55,14 +48,15 @@ def queries_of(conn: sqlite3.Connection) -> list[Query]:
 
 def search_query(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> Query:
     """Return `search_c(q)`."""
-    item = "json_extract(found.value, '$.id')"
+    found = alias("found", collection)
+    item = f"json_extract({found}.value, '$.id')"
     join = join_source(conn, tables, collection, item)
     sql = _lines(
         "select",
-        _columns(f"{item} as id", *join.columns, "json_extract(found.value, '$.score') as score"),
-        f"from json_each(embed_search({literal(collection.name)}, :q, {DEFAULT_K})) as found",
+        _columns(f"{item} as id", *join.columns, f"json_extract({found}.value, '$.score') as score"),
+        f"from json_each(embed_search({literal(collection.name)}, :q, {DEFAULT_K})) as {found}",
         join.clause,
-        "order by score desc, json_extract(found.value, '$.id')",
+        f"order by score desc, {item}",
     )
     return Query(
         f"search_{collection.name}",
@@ -87,30 +81,32 @@ def related_query(conn: sqlite3.Connection, tables: Tables, collection: Collecti
 
 
 def _stored(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> str:
-    join = join_source(conn, tables, collection, "similarities.other_id")
+    similar = alias("similarities", collection)
+    join = join_source(conn, tables, collection, f"{similar}.other_id")
     return _lines(
         "select",
-        _columns("similarities.other_id as id", *join.columns, "similarities.score as score"),
-        f"from {shown(tables.plain('similarities'), 'similarities')}",
+        _columns(f"{similar}.other_id as id", *join.columns, f"{similar}.score as score"),
+        f"from {shown(tables.plain('similarities'), similar)}",
         join.clause,
-        f"where similarities.collection_id = {collection_id(tables, collection)}",
-        "  and similarities.id = :id",
-        "order by similarities.score desc, similarities.other_id",
+        f"where {similar}.collection_id = {collection_id(tables, collection)}",
+        f"  and {similar}.id = :id",
+        f"order by {similar}.score desc, {similar}.other_id",
         f"limit {DEFAULT_K}",
     )
 
 
 def _computed(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> str:
-    item = "json_extract(found.value, '$.id')"
+    found = alias("found", collection)
+    item = f"json_extract({found}.value, '$.id')"
     join = join_source(conn, tables, collection, item)
     embeddings = plain_or_quoted(tables.plain("embeddings"))
     return _lines(
         "select",
-        _columns(f"{item} as id", *join.columns, "json_extract(found.value, '$.score') as score"),
+        _columns(f"{item} as id", *join.columns, f"json_extract({found}.value, '$.score') as score"),
         f"from json_each(embed_search({literal(collection.name)}, (",
         f"  select embedding from {embeddings}",
         f"  where collection_id = {collection_id(tables, collection)} and id = :id",
-        f"), {DEFAULT_K + 1})) as found",
+        f"), {DEFAULT_K + 1})) as {found}",
         join.clause,
         f"where {item} != :id",
         f"order by score desc, {item}",
@@ -133,10 +129,8 @@ def join_source(conn: sqlite3.Connection, tables: Tables, collection: Collection
         return _join_embeddings(tables, collection, item)
     name = plain_or_quoted(table)
     parts = [item] if len(collection.key) == 1 else [f"embed_key({item}, {n})" for n in range(len(collection.key))]
-    conditions = [
-        f"{name}.{plain_or_quoted(column)} = {part}" for column, part in zip(collection.key, parts, strict=True)
-    ]
-    return Join(tuple(_own_columns(conn, table, collection)), f"join {name} on " + " and ".join(conditions))
+    condition = row_condition(conn, table, collection.key, parts)
+    return Join(tuple(_own_columns(conn, table, collection)), f"join {name} on {condition}")
 
 
 def _join_embeddings(tables: Tables, collection: Collection, item: str) -> Join:
@@ -160,9 +154,9 @@ def _own_columns(conn: sqlite3.Connection, table: str, collection: Collection) -
     return chosen
 
 
-def plain_or_quoted(name: str) -> str:
-    """Return a name as people write it where SQL allows that, else quoted."""
-    return name if PLAIN_NAME.match(name) and name.lower() not in RESERVED else quote(name)
+def alias(name: str, collection: Collection) -> str:
+    """Return what a query calls one of its tables: *name*, or another one where the source has that name."""
+    return f"{name}_" if (collection.table or "").lower() == name else name
 
 
 def shown(name: str, alias: str) -> str:

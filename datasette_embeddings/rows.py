@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from datasette_embeddings.database import column_names, quote, table_names
 from datasette_embeddings.functions import key_part
+from datasette_embeddings.keys import row_condition
 
 if TYPE_CHECKING:
     import sqlite3
@@ -36,9 +37,11 @@ def _from_row(conn: sqlite3.Connection, table: str, collection: Collection, item
     recorded = tuple((collection.source or {}).get("columns", ()))
     names = recorded or tuple(c for c in column_names(conn, table) if c not in collection.key)
     chosen = ", ".join(quote(name) for name in names)
-    where = " and ".join(f"{quote(column)} = ?" for column in collection.key)
     key = [item] if len(collection.key) == 1 else [key_part(item, n) for n in range(len(collection.key))]
-    row = conn.execute(f"select {chosen} from {quote(table)} where {where}", key).fetchone()
+    parts = [f":part{n}" for n in range(len(key))]
+    values = {f"part{n}": value for n, value in enumerate(key)}
+    where = row_condition(conn, table, collection.key, parts)
+    row = conn.execute(f"select {chosen} from {quote(table)} where {where}", values).fetchone()
     texts = [value for value in row or () if isinstance(value, str) and value.strip()]
     return shorten(" · ".join(texts))
 

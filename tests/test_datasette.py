@@ -287,3 +287,105 @@ def test_line_is_known(built: Path) -> None:
     import datasette
 
     assert compat.is_v1(Datasette([str(built)])) == (not datasette.__version__.startswith("0."))
+
+
+def make_table(path: Path, script: str) -> None:
+    """Run an SQL script on a file."""
+    connection = sqlite3.connect(path)
+    connection.executescript(script)
+    connection.close()
+
+
+KEYWORDS = """
+abort action add after all alter always analyze and as asc attach autoincrement before begin between by cascade case cast check
+collate column commit conflict constraint create cross current current_date current_time current_timestamp database default
+deferrable deferred delete desc detach distinct do drop each else end escape except exclude exclusive exists explain fail filter
+first following for foreign from full generated glob group groups having if ignore immediate in index indexed initially inner
+insert instead intersect into is isnull join key last left like limit match materialized natural no not nothing notnull null
+nulls of offset on or order others outer over partition plan pragma preceding primary query raise range recursive references
+regexp reindex release rename replace restrict returning right rollback row rows savepoint select set table temp temporary then
+ties to transaction trigger unbounded union unique update using vacuum values view virtual when where window with without
+""".split()
+"""https://sqlite.org/lang_keywords.html"""
+
+
+@pytest.mark.asyncio
+async def test_keywords_may_be_names(tmp_path: Path, cli: Callable) -> None:
+    """Columns with the name of any keyword of SQLite, and a table and a key with one, are found and shown."""
+    columns = ", ".join(f'"{word}" text' for word in KEYWORDS if word not in {"commit", "key"})
+    make_table(
+        tmp_path / "words.db",
+        f'create table "commit" ("key" text primary key, title text, {columns});'
+        "insert into \"commit\" (\"key\", title) values ('a', 'storm and rain'), ('b', 'cup final');",
+    )
+    cli("embed", tmp_path / "words.db", "commits", "--table", "commit", "--column", "title")
+    cli("similarities", tmp_path / "words.db", "commits")
+    site = make_site(tmp_path)
+    found = await rows(site, "/words/search_commits.json?q=bad+weather")
+    assert found[0]["title"] == "storm and rain"
+    assert set(KEYWORDS) - {"commit"} <= set(found[0])
+    assert [row["id"] for row in await rows(site, "/words/related_commits.json?id=a")] == ["b"]
+
+
+UNTYPED = {
+    "column without a type": "create table u (id primary key, title); insert into u select * from t",
+    "blob": "create table u (id blob primary key, title); insert into u select cast(id as blob), title from t",
+    "table as select": "create table u as select id + 0 as id, title from t",
+    "view": "create view u as select id + 0 as id, title from t",
+    "compound": "create table u (id, part, title, primary key (id, part)); insert into u select id, 0, title from t",
+    "mixed": "create table u (id primary key, title); insert into u select iif(id = 7, 7, 'x' || id), title from t",
+}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("script", UNTYPED.values(), ids=UNTYPED)
+@pytest.mark.parametrize("similarities", [0, 10])
+async def test_keys_without_a_type_are_found(tmp_path: Path, cli: Callable, script: str, similarities: int) -> None:
+    """A number in a key column that has no type is found by the text of its item id: by queries and by the command line."""
+    make_table(
+        tmp_path / "u.db",
+        "create table t (id integer, title text); insert into t values (7, 'storm and rain'), (8, 'cup final');"
+        + script,
+    )
+    key = ["id", "part"] if "part" in script else ["id"]
+    collection = {"table": "u", "columns": ["title"], "key": key, "similarities": similarities}
+    site = make_site(tmp_path, {"collections": {"c": collection}})
+    cli("build", tmp_path)
+    found = await rows(site, "/u/search_c.json?q=bad+weather")
+    assert [row["title"] for row in found] == ["storm and rain", "cup final"]
+    related = await rows(site, f"/u/related_c.json?id={found[0]['id']}")
+    assert [row["title"] for row in related] == ["cup final"]
+    assert "storm and rain" in cli("search", tmp_path / "u.db", "c", "bad weather").output
+
+
+def test_keys_without_a_type_are_found_by_index(tmp_path: Path, cli: Callable) -> None:
+    """What compares numbers with text does not scan the table for it."""
+    from datasette_embeddings import queries, register
+
+    path = tmp_path / "u.db"
+    make_table(path, "create table u (id primary key, title); insert into u values (7, 'storm'), ('a', 'cup');")
+    cli("embed", path, "u", "--table", "u", "--column", "title")
+    with sqlite3.connect(path) as conn:
+        register(conn)
+        for query in queries.queries_of(conn):
+            plan = [row[3] for row in conn.execute("explain query plan " + query.sql, {"q": "x", "id": "x"})]
+            assert any(step.startswith("SEARCH u USING INDEX") for step in plan), plan
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("table", ["found", "Found", "similarities", "embeddings", "collections"])
+@pytest.mark.parametrize("similarities", [0, 10])
+async def test_tables_with_the_names_that_queries_use(
+    tmp_path: Path, cli: Callable, table: str, similarities: int
+) -> None:
+    """A source with the name of something in our queries is not confused with it."""
+    make_table(
+        tmp_path / "x.db",
+        f"create table {table} (id integer primary key, value text, score real);"
+        f"insert into {table} values (7, 'storm and rain', 0.5), (8, 'cup final', 0.5);",
+    )
+    collection = {"table": table, "columns": ["value"], "similarities": similarities}
+    site = make_site(tmp_path, {"table_prefix": "e_", "collections": {"c": collection}})
+    cli("build", tmp_path)
+    assert [row["id"] for row in await rows(site, "/x/search_c.json?q=bad+weather")] == ["7", "8"]
+    assert [row["value"] for row in await rows(site, "/x/related_c.json?id=7")] == ["cup final"]
