@@ -198,24 +198,23 @@ class _Engine:
         self.k = min(k, max(len(matrix) - 1, 0))
         self.targets = targets
         self.error = score_error(matrix.shape[1])
-        self.floor = self._first_floor()
+        self.floor = np.full(len(targets), -np.inf, np.float32)
         self.pools = [_Pool() for _ in _blocks(len(targets))]
         self.found: list[Found] = []
 
-    def _first_floor(self) -> NDArray[np.float32]:
-        """Return a lower bound (m,) of each target's k-th score: its k-th score among a sample of the rows, or all."""
-        floor = np.full(len(self.targets), -np.inf, np.float32)
-        if self.k == 0:
-            return floor
+    def _sampler(self) -> Callable[[slice], None]:
+        """Return what raises the floor of a block of targets to their k-th score among a sample of the rows, or all."""
         size = min(len(self.matrix), max(SAMPLE_ROWS, self.k + 1))
         sample = np.random.default_rng(0).choice(len(self.matrix), size, replace=False)
         columns = self.matrix[sample].T
-        for block in _blocks(len(self.targets)):
+
+        def raise_floor(block: slice) -> None:
             product = self.matrix[self.targets[block]] @ columns
             product[self.targets[block][:, None] == sample[None, :]] = -np.inf
             product.partition(size - self.k, axis=1)
-            floor[block] = product[:, size - self.k]
-        return floor - np.float32(2 * self.error)
+            self.floor[block] = product[:, size - self.k] - np.float32(2 * self.error)
+
+        return raise_floor
 
     def run(self, tile: Callable, work: Sequence, progress: Progress | None) -> None:  # type: ignore[type-arg]
         """Do all tiles on as many threads as there are cores, each with a single-threaded BLAS."""
@@ -223,6 +222,7 @@ class _Engine:
             return
         threads = os.cpu_count() or 1
         with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+            list(pool.map(self._sampler(), _blocks(len(self.targets))))
             for done, _ in enumerate(pool.map(tile, work), 1):
                 if progress:
                     progress(done, len(work))
