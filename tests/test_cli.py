@@ -225,3 +225,168 @@ def test_symbex_pipe(tmp_path: Path, cli: Callable) -> None:
     ).stdout
     cli("embed", tmp_path / "code.db", "functions", "-", stdin=code)
     assert "mod.py:1" in cli("search", tmp_path / "code.db", "functions", "surface of a round shape", "-n", 1).output
+
+
+@pytest.mark.parametrize("place", ["site.v2/news.db", "site.v2/news", "site/news", "site/news.db"])
+def test_configuration_is_found_beside_a_file_of_any_name(
+    place: str, news: Path, tmp_path: Path, cli: Callable
+) -> None:
+    """A dot in a directory's name makes it no file, and a database needs no suffix."""
+    path = tmp_path / place
+    path.parent.mkdir()
+    news.rename(path)
+    configure(path.parent, collections={"titles": {**ARTICLES, "columns": ["title"]}})
+    assert "titles: 8 rows" in cli("build", path).output
+    if path.suffix:
+        assert "Nothing changed." in cli("build", path.parent).output
+
+
+USELESS = {
+    "--template": ("--files", ".", "*", "--template", "{{ content }}"),
+    "--metadata": ("--table", "articles", "--column", "title", "--metadata"),
+    "--prefix": ("--table", "articles", "--column", "title", "--prefix", "a-"),
+    "--encoding": ("--sql", "select path, title from articles", "--encoding", "latin-1"),
+    "--format": ("--files", ".", "*", "--format", "csv"),
+    "--column": ("--sql", "select path, title from articles", "--column", "title"),
+    "--key": ("-", "--key", "path"),
+    "--attach": ("-", "--attach", "other", "other.db"),
+}
+
+
+@pytest.mark.parametrize("option", USELESS)
+def test_options_without_effect_are_refused(option: str, news: Path, cli: Callable) -> None:
+    """What would be passed over is wrong usage, with what the option is for."""
+    said = cli("embed", news, "c", *USELESS[option], code=2).output
+    assert f"Error: {option} is for " in said
+    assert json.loads(cli("collections", news, "--json").output) == []
+
+
+@pytest.fixture
+def view(news: Path) -> Path:
+    """The articles as a view."""
+    with sqlite3.connect(news) as conn:
+        conn.execute("create view shown as select path as place, title, body from articles")
+    return news
+
+
+def test_views_can_be_embedded_by_naming_their_key(view: Path, tmp_path: Path, cli: Callable) -> None:
+    """What the message says to do works, for both commands and the configuration that is printed."""
+    assert "--key" in cli("embed", view, "c", "--table", "shown", "--column", "title", code=1).output
+    cli("embed", view, "c", "--table", "shown", "--column", "title", "--key", "place")
+    assert "news/tennis" in cli("search", view, "c", "tournament", "-n", 1).output
+    assert "--key" in cli("add", view, "shown", code=1).output
+    said = cli("add", view, "shown", "--key", "place").output
+    assert "Embedding title, body of shown" in said
+    (tmp_path / "metadata.yml").write_text(said[said.index("plugins:") : said.index("Now:")])
+    assert "(8 rows: 8 embedded" in cli("build", tmp_path).output
+
+
+def test_status_advises_the_command_that_works(news: Path, cli: Callable) -> None:
+    """A collection of `embed` is brought up to date by `embed`."""
+    command = ("embed", news, "c", "--table", "articles", "--column", "title")
+    cli(*command)
+    with sqlite3.connect(news) as conn:
+        conn.execute("delete from articles where path = 'news/heat'")
+        conn.execute("update embeddings set embedding = x'00' where id = 'news/rates'")
+    said = cli("status", news).output
+    assert "its source has 7 rows now: run the same `embed` command again" in said
+    assert "1 stored vectors are malformed or of other dimensions; searches pass over them: run the same" in said
+    cli(*command, "--rebuild")
+    assert json.loads(cli("status", news, "--json").output)[0]["notes"] == []
+
+
+def test_a_file_that_is_not_there_can_be_planned(tmp_path: Path, cli: Callable) -> None:
+    """`--dry-run` says what a first `embed` would do, and makes nothing."""
+    path = tmp_path / "new.db"
+    said = cli("embed", path, "c", "-", "--dry-run", stdin=b"id,text\n1,one\n2,two\n").output
+    assert "c: 2 rows, 2 new" in said
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("stdin", [b"", b"id\n1\n", b"[1]"])
+def test_a_failed_embed_leaves_no_empty_file(tmp_path: Path, cli: Callable, stdin: bytes) -> None:
+    """A typing mistake makes no database."""
+    cli("embed", tmp_path / "new.db", "c", "-", stdin=stdin, code=1)
+    cli("embed", tmp_path / "new.db", "c", tmp_path / "nosuch.csv", code=1)
+    cli("embed", tmp_path / "new.db", "c", "-", "-m", "openai", stdin=b"id,text\n1,one\n", code=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_build_names_what_lost_its_configuration_or_its_table(news: Path, tmp_path: Path, cli: Callable) -> None:
+    """A collection that is configured no more, and one whose table is gone, are named with the command that removes them."""
+    configure(tmp_path, collections={"articles": ARTICLES, "titles": {**ARTICLES, "columns": ["title"]}})
+    assert "delete" not in cli("build", tmp_path).output
+    configure(tmp_path, collections={"titles": {**ARTICLES, "columns": ["title"]}})
+    removal = f"datasette embeddings delete {news} articles"
+    assert "articles: it was built from a configuration" in cli("build", tmp_path).output
+    assert removal in cli("build", news).output
+    cli("embed", news, "c", "--sql", "select path, title from articles")
+    cli("embed", news, "d", "--table", "articles", "--column", "title")
+    with sqlite3.connect(news) as conn:
+        conn.execute("alter table articles rename to other")
+    (tmp_path / "metadata.yml").unlink()
+    said = cli("build", news, code=1).output
+    assert f"d: its table 'articles' is gone; what it holds stays until `datasette embeddings delete {news} d`" in said
+    assert removal in said
+    cli("delete", news, "articles")
+    assert "articles:" not in cli("build", news, code=1).output
+
+
+def test_status_says_that_similarities_of_llm_are_stale(built: Path, cli: Callable) -> None:
+    """The llm tool knows nothing of similarities; `status` says how to compute them anew, and that works."""
+    with sqlite3.connect(built) as conn:
+        conn.execute("insert into collections (name, model) values ('pets', 'static')")
+        conn.execute(
+            "insert into embeddings (collection_id, id, embedding, updated) select 2, id, embedding, 1 from embeddings "
+            "where id != 'news/heat'"
+        )
+    note = f"`datasette embeddings similarities {built} pets -n 3` computes them anew"
+    assert "anew" not in cli("status", built).output
+    cli("similarities", built, "pets", "-n", 3)
+    assert "anew" not in cli("status", built).output
+    with sqlite3.connect(built) as conn:
+        conn.execute(
+            "insert into embeddings (collection_id, id, embedding, updated) select 2, id, embedding, 1 from embeddings "
+            "where id = 'news/heat'"
+        )
+    assert note in cli("status", built).output
+    cli("similarities", built, "pets", "-n", 3)
+    assert "anew" not in cli("status", built).output
+
+
+ALICE, BOB = {"id": "alice"}, {"id": "bob"}
+
+
+@pytest.mark.parametrize(
+    ("site", "noted"),
+    [
+        ({"databases": {"news": {"tables": {"articles": {"allow": ALICE}}}}}, True),
+        ({"databases": {"news": {"tables": {"articles": {"allow": False}}}}}, True),
+        ({"databases": {"news": {"tables": {"articles": {"permissions": {"view-table": ALICE}}}}}}, True),
+        ({"databases": {"news": {"allow": BOB, "tables": {"articles": {"allow": ALICE}}}}}, True),
+        ({"databases": {"news": {"allow": ALICE, "tables": {"articles": {"allow": ALICE}}}}}, False),
+        ({"allow": ALICE, "databases": {"news": {"tables": {"articles": {"allow": ALICE}}}}}, False),
+        ({"databases": {"news": {"tables": {"articles": {"allow": True}, "other": {"allow": ALICE}}}}}, False),
+        ({"databases": {"other": {"tables": {"articles": {"allow": ALICE}}}}}, False),
+        ({"databases": {"news": {"allow": ALICE}}}, False),
+        ({"databases": None}, False),
+    ],
+)
+@pytest.mark.parametrize("name", ["metadata.json", "datasette.yaml"])
+def test_status_warns_of_a_private_source_in_a_shared_database(
+    built: Path, cli: Callable, site: dict[str, Any], noted: bool, name: str
+) -> None:
+    """A table that fewer people may see than its database closes all embeddings in the file to the others."""
+    (built.parent / name).write_text(json.dumps(site))
+    cli("embed", built, "asked", "--sql", "select path, title from articles")
+    states = json.loads(cli("status", built, "--json").output)
+    for state in states:
+        assert any(f"{name} keeps its source 'articles' from some" in note for note in state["notes"]) == noted
+
+
+def test_status_goes_on_where_the_site_cannot_be_read(built: Path, cli: Callable) -> None:
+    """A mistake in metadata.yml is a note; the counts are told."""
+    (built.parent / "metadata.yml").write_text("a: [")
+    said = cli("status", built).output
+    assert "8 rows = 8 embedded" in said
+    assert "metadata.yml is not valid YAML" in said

@@ -261,7 +261,7 @@ def _orphans(database: Path, config: Config) -> list[str]:
 @click.option(
     "--rebuild",
     is_flag=True,
-    help="Embed every row of this source anew, beside what is there, then swap: other items are removed.",
+    help="Embed every row of this source anew, beside what is there, then swap.",
 )
 @click.option(
     "-n",
