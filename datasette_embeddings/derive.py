@@ -8,7 +8,14 @@ import numpy as np
 
 from datasette_embeddings.catalog import stale_items
 from datasette_embeddings.limits import MAX_DIMENSIONS, SEARCH_CHUNK_ROWS
-from datasette_embeddings.neighbors import Neighbors, all_neighbors, challengers, neighbors_of, positions_of
+from datasette_embeddings.neighbors import (
+    Neighbors,
+    all_neighbors,
+    best_of_each,
+    challengers,
+    neighbors_of,
+    positions_of,
+)
 from datasette_embeddings.search import stack
 from datasette_embeddings.store import SimilarityChange
 
@@ -143,9 +150,4 @@ class _Update:
         rows = np.concatenate([self.rows[before], found.rows])
         others = np.concatenate([self.others[before], found.others])
         scores = np.concatenate([self.scores[before], found.scores])
-        order = np.lexsort((others, -scores, rows))
-        rows, others, scores = rows[order], others[order], scores[order]
-        starts = np.flatnonzero(np.diff(rows, prepend=-1))
-        rank = np.arange(len(rows)) - np.repeat(starts, np.diff(np.append(starts, len(rows))))
-        best = rank < self.k
-        return challenged, Neighbors(rows[best], others[best], scores[best])
+        return challenged, Neighbors(*best_of_each(rows, others, scores, self.k))

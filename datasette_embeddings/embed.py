@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from datasette_embeddings import vectors
+from datasette_embeddings.database import column_names
 from datasette_embeddings.errors import BudgetExceeded, StoreError
 from datasette_embeddings.limits import WINDOW_CHARACTERS, WINDOW_ITEMS
 from datasette_embeddings.models.base import NO_KNOWN_WORD
@@ -235,9 +236,10 @@ def known_items(conn: sqlite3.Connection, tables: Tables, collection: Collection
     """Return what is stored of a collection: id -> (hash, metadata, whether content is stored)."""
     if collection is None:
         return {}
+    columns = column_names(conn, tables.plain("embeddings"))  # llm before 0.12 made no content_blob
+    stored = " or ".join(f"{kind} is not null" for kind in ("content", "content_blob") if kind in columns)
     rows = conn.execute(
-        "select id, content_hash, metadata, content is not null or content_blob is not null "
-        f"from {tables.embeddings} where collection_id = ?",
+        f"select id, content_hash, metadata, {stored} from {tables.embeddings} where collection_id = ?",
         [collection.id],
     )
     return {item: (digest, metadata, bool(stored)) for item, digest, metadata, stored in rows}

@@ -11,7 +11,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    Positions = TypeVar("Positions", bound=np.integer)
     Matrix = NDArray[np.float32]
     Progress = Callable[[int, int], None]
     Found = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]
@@ -120,10 +121,7 @@ def _for_members(
     scores = np.concatenate([distinct.scores, score_rows(matrix[first], matrix[first])])
     rows, scores = np.repeat(rows, sizes[others]), np.repeat(scores, sizes[others])
     members = order[np.concatenate([np.arange(starts[o], starts[o] + sizes[o]) for o in others])]
-    best = np.lexsort((members, -scores, rows))
-    rows, members, scores = rows[best], members[best], scores[best]
-    kept = _rank(rows) <= k
-    rows, members, scores = rows[kept], members[kept], scores[kept]
+    rows, members, scores = best_of_each(rows, members, scores, k + 1)
     begin, length = np.searchsorted(rows, sets), np.bincount(rows, minlength=len(first))
     items = np.repeat(np.arange(len(group)), length[group])
     source = np.concatenate([np.arange(begin[g], begin[g] + length[g]) for g in group])
@@ -259,15 +257,22 @@ class _Engine:
         scores = np.empty(len(rows))
         for part in _blocks(len(rows), 16 * TILE_ROWS):
             scores[part] = score_rows(self.matrix[self.targets[rows[part]]], self.matrix[others[part]])
-        order = np.lexsort((others, -scores, rows))
-        rows, others, scores = rows[order], others[order], scores[order]
-        keep = _rank(rows) < self.k
-        return rows[keep], others[keep], scores[keep]
+        return best_of_each(rows, others, scores, self.k)
 
     def result(self) -> Neighbors:
         """Return the k best of every target."""
         rows, others, scores = (np.concatenate(column) for column in zip(*self.found, NOTHING, strict=True))
         return Neighbors(self.targets[rows], others.astype(np.int64), scores)
+
+
+def best_of_each(
+    rows: NDArray[Positions], others: NDArray[Positions], scores: NDArray[np.float64], k: int
+) -> tuple[NDArray[Positions], NDArray[Positions], NDArray[np.float64]]:
+    """Return the k entries of each row with the highest scores, sorted by row, score descending, then position."""
+    order = np.lexsort((others, -scores, rows))
+    rows, others, scores = rows[order], others[order], scores[order]
+    kept = _rank(rows) < k
+    return rows[kept], others[kept], scores[kept]
 
 
 def _rank(rows: NDArray[np.integer]) -> NDArray[np.int64]:

@@ -154,16 +154,14 @@ def _ddl_step(ddl: str, tables: Tables) -> Callable[[Database], None]:
 
 
 def _llm_step(tables: Tables) -> Callable[[Database], None]:
-    """Return a step that makes llm's tables, or adds the columns that an older llm has not made yet."""
+    """Return a step that makes llm's tables, or adds the column that llm before 0.12 did not make."""
 
     def step(db: Database) -> None:
         existing = table_names(db.conn)
         if tables.plain("embeddings") not in existing:
             _ddl_step(LLM_DDL, tables)(db)
             return
-        columns = column_names(db.conn, tables.plain("embeddings"))
-        for column, kind in (("updated", "INTEGER"), ("content_hash", "BLOB"), ("content_blob", "BLOB")):
-            if column not in columns:
-                db.conn.execute(f"alter table {tables.embeddings} add column {column} {kind}")
+        if "content_blob" not in column_names(db.conn, tables.plain("embeddings")):
+            db.conn.execute(f"alter table {tables.embeddings} add column content_blob BLOB")
 
     return step

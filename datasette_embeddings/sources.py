@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from datasette_embeddings import templating
-from datasette_embeddings.database import Key, column_names, item_id, quote, real_name, table_key, table_names
+from datasette_embeddings.database import column_names, item_id, quote, real_name, table_key, table_names
 from datasette_embeddings.errors import ConfigError, SourceError, nearest
 from datasette_embeddings.limits import MAX_FILE_BYTES, MAX_TEXT_CHARACTERS
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a source. *id* is None where its key is NULL; *problem* says why there is no content."""
+    """One row of a source. *id* is None, and so is the rest, where its key is NULL; *problem* says why there is no content."""
 
     id: str | None
     content: str | bytes | None
@@ -50,7 +50,7 @@ class Source(Protocol):
 def make_row(item: str | None, render: Callable[[], str | bytes], metadata: str | None = None) -> Row:
     """Return a row with its content, or with the reason why it has none."""
     if item is None:
-        return Row(None, None, "its key is NULL, so nothing can point at it")
+        return Row(None, None)
     item, metadata = whole(item), whole(metadata) if metadata else metadata
     try:
         content = render()
@@ -390,7 +390,6 @@ def _without_empty(**values: object) -> dict[str, Any]:
 
 __all__ = [
     "FileSource",
-    "Key",
     "QuerySource",
     "RecordSource",
     "Row",

@@ -15,6 +15,7 @@ from conftest import make_news
 from openai_server import OpenAIServer
 
 from datasette_embeddings.cli import embeddings
+from datasette_embeddings.vectors import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -390,3 +391,27 @@ def test_status_goes_on_where_the_site_cannot_be_read(built: Path, cli: Callable
     said = cli("status", built).output
     assert "8 rows = 8 embedded" in said
     assert "metadata.yml is not valid YAML" in said
+
+
+def test_files_of_an_older_llm_gain_what_is_missing(tmp_path: Path, cli: Callable, query: Callable) -> None:
+    """Before 0.12, llm had no column for bytes: such a file can be looked at as it is, planned for and added to."""
+    path = tmp_path / "old.db"
+    with sqlite3.connect(path) as conn:
+        conn.execute("create table collections (id integer primary key, name text, model text)")
+        conn.execute(
+            "create table embeddings (collection_id integer references collections(id), id text, embedding blob, "
+            "content text, content_hash blob, metadata text, updated integer, primary key (collection_id, id))"
+        )
+        conn.execute("insert into collections values (1, 'pets', 'static')")
+        vector = cli("embed-text", "a cat").output
+        values = (encode(json.loads(vector)), b"\0" * 16)
+        conn.execute("insert into embeddings values (1, 'cat', ?, 'a cat', ?, null, 1)", values)
+    assert "1 rows = 1 embedded" in cli("status", path).output
+    before = path.read_bytes()
+    assert "1 new" in cli("embed", path, "pets", "-", "--dry-run", stdin=b"id,text\ndog,a dog\n").output
+    assert path.read_bytes() == before
+    cli("embed", path, "pets", "-", stdin=b"id,text\ndog,a dog\n")
+    assert query(path, "select id, content, content_blob from embeddings") == [
+        ("cat", "a cat", None),
+        ("dog", "a dog", None),
+    ]
