@@ -1,0 +1,21 @@
+"""Where items come from: tables, SQL, files, and CSV, TSV, JSON or NDJSON from a file or a pipe.
+
+Every source gives rows once, in order; a row that cannot be embedded comes with its reason instead of its content, so
+that no row is lost without a word.
+"""
+
+from datasette_embeddings.sources.files import FileSource, read_text
+from datasette_embeddings.sources.records import RecordSource, read_records
+from datasette_embeddings.sources.row import Row, Source
+from datasette_embeddings.sources.tables import QuerySource, TableSource
+
+__all__ = [
+    "FileSource",
+    "QuerySource",
+    "RecordSource",
+    "Row",
+    "Source",
+    "TableSource",
+    "read_records",
+    "read_text",
+]

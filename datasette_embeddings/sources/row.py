@@ -1,0 +1,75 @@
+"""What every source gives: rows with their content, or with the reason why there is none."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from datasette_embeddings import templating
+from datasette_embeddings.database import item_id
+from datasette_embeddings.errors import SourceError
+from datasette_embeddings.limits import MAX_TEXT_CHARACTERS
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterator, Sequence
+
+    from datasette_embeddings.sources.records import RecordSource
+    from datasette_embeddings.sources.tables import QuerySource
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a source. *id* is None, and so is the rest, where its key is NULL; *problem* says why there is no content."""
+
+    id: str | None
+    content: str | bytes | None
+    problem: str | None = None
+    metadata: str | None = None
+    cut: bool = False
+
+
+class Source(Protocol):
+    """Rows and what is remembered of where they come from."""
+
+    def rows(self, conn: sqlite3.Connection) -> Iterator[Row]:
+        """Yield every row, reading the collection's own database through *conn*."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return what `embeddings_collections.source` keeps."""
+
+
+def make_row(item: str | None, render: Callable[[], str | bytes], metadata: str | None = None) -> Row:
+    """Return a row with its content, or with the reason why it has none."""
+    if item is None:
+        return Row(None, None)
+    item, metadata = whole(item), whole(metadata) if metadata else metadata
+    try:
+        content = render()
+    except SourceError as error:
+        return Row(item, None, str(error))
+    if isinstance(content, bytes):
+        return Row(item, content, metadata=metadata)
+    content = whole(content)
+    cut = len(content) > MAX_TEXT_CHARACTERS
+    return Row(item, content[:MAX_TEXT_CHARACTERS], metadata=metadata, cut=cut)
+
+
+def whole(text: str) -> str:
+    """Return text that UTF-8 can hold: half a surrogate pair, from JSON or a file's name, becomes a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def row_of_values(source: QuerySource | RecordSource, names: Sequence[str], values: Sequence[object]) -> Row:
+    """Return the row of an id and further values, joined as `llm embed-multi` joins them."""
+    item = item_id((values[0],))
+    fields = dict(zip(names, values, strict=True))
+    render = templating.template(source.template, tuple(names)) if source.template else templating.joined(names[1:])
+    kept = json.dumps(dict(list(fields.items())[1:]), ensure_ascii=False, default=str) if source.metadata else None
+    return make_row(None if item is None else source.id_prefix + item, lambda: source.prepend + render(fields), kept)
+
+
+def without_empty(**values: object) -> dict[str, Any]:
+    """Return the values that say something, by name."""
+    return {name: value for name, value in values.items() if value}

@@ -1,0 +1,99 @@
+"""Rows of tables, views and queries."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from datasette_embeddings import templating
+from datasette_embeddings.database import column_names, item_id, quote, real_name, table_key
+from datasette_embeddings.errors import SourceError, nearest
+from datasette_embeddings.sources.row import Row, make_row, row_of_values, without_empty
+from datasette_embeddings.sources.selecting import attached, fetched, select
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator, Sequence
+
+
+@dataclass(frozen=True)
+class TableSource:
+    """Rows of a table or view: what is embedded is some columns joined, or a template over all of them."""
+
+    table: str
+    columns: tuple[str, ...] = ()
+    template: str | None = None
+    key: tuple[str, ...] = ()
+    where: str | None = None
+    prepend: str = ""
+
+    def resolve(self, conn: sqlite3.Connection) -> TableSource:
+        """Return the same with names as stored and the key found; raises SourceError or ConfigError."""
+        table = real_name(conn, self.table)
+        known = column_names(conn, table)
+        columns = tuple(_real_column(name, known, table) for name in self.columns)
+        key = tuple(_real_column(name, [*known, "rowid"], table) for name in self.key)
+        return TableSource(
+            table, columns, self.template, key or table_key(conn, table).columns, self.where, self.prepend
+        )
+
+    def rows(self, conn: sqlite3.Connection) -> Iterator[Row]:
+        """Yield every row of the table."""
+        source = self.resolve(conn)
+        fields = list(source.columns) or column_names(conn, source.table)
+        render = templating.template(source.template, tuple(fields)) if source.template else templating.joined(fields)
+        chosen = ", ".join(quote(name) for name in (*source.key, *fields))
+        sql = f"select {chosen} from {quote(source.table)}"
+        if source.where:
+            sql += f" where {source.where}"
+        width = len(source.key)
+        for values in fetched(select(conn, sql), sql):
+            row = dict(zip(fields, values[width:], strict=True))
+            yield make_row(item_id(values[:width]), lambda row=row: self.prepend + render(row))  # type: ignore[misc]
+
+    def describe(self) -> dict[str, Any]:
+        """Return the table, its key and what of it is embedded."""
+        return without_empty(
+            table=self.table, key=list(self.key), columns=list(self.columns), where=self.where, prepend=self.prepend
+        )
+
+
+@dataclass(frozen=True)
+class QuerySource:
+    """Rows of an SQL query: the first column is the id, the others are joined, or rendered by a template."""
+
+    sql: str
+    template: str | None = None
+    attach: tuple[tuple[str, str], ...] = ()
+    prepend: str = ""
+    id_prefix: str = ""
+    metadata: bool = False
+    reads: set[str] = field(default_factory=set, compare=False)
+
+    def rows(self, conn: sqlite3.Connection) -> Iterator[Row]:
+        """Yield every row of the query; which tables it reads is kept, as their permissions are those of the result."""
+        with attached(conn, self.attach):
+            cursor = select(conn, self.sql, self.reads)
+            names = [description[0] for description in cursor.description or ()]
+            if len(names) < 2:
+                raise SourceError(
+                    f"the query gives {len(names)} column(s); an id first and at least one column to embed are expected"
+                )
+            with closing(cursor):
+                yield from (row_of_values(self, names, values) for values in fetched(cursor, self.sql))
+
+    def describe(self) -> dict[str, Any]:
+        """Return the query."""
+        return without_empty(
+            sql=self.sql, attach=[alias for alias, _ in self.attach], reads=sorted(self.reads), prepend=self.prepend
+        )
+
+
+def _real_column(name: str, known: Sequence[str], table: str) -> str:
+    if name in known:
+        return name
+    by_lower = {column.lower(): column for column in known}
+    if name.lower() not in by_lower:
+        raise SourceError(f"the table {table!r} has no column {name!r}; {nearest(name, known)}")
+    return by_lower[name.lower()]
