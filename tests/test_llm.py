@@ -130,10 +130,28 @@ def test_unknown_names_and_settings_name_the_nearest(plugin):
         provider.load("lengths", {"prise": 1})
 
 
-def test_a_missing_key_is_named(plugin, monkeypatch):
+def test_a_missing_key_is_named_when_there_is_something_to_embed(plugin, monkeypatch):
     monkeypatch.delenv("PAID_KEY", raising=False)
-    with pytest.raises(MissingKey, match=r"llm keys set paid-service.*PAID_KEY"):
-        provider.load("paid", {})
+    model = provider.load("paid", {})
+    assert model.embed([" "], "document").failures == {0: "the text is empty"}
+    for embed in (model.prepare, lambda: model.embed(["a"], "document")):
+        with pytest.raises(MissingKey, match=r"llm keys set paid-service.*PAID_KEY"):
+            embed()
+
+
+def test_a_build_with_nothing_to_embed_needs_no_key(plugin, monkeypatch, news, cli, tmp_path):
+    monkeypatch.setattr(Paid, "embed_batch", lambda self, items, key=None: [[float(len(i)), 1.0] for i in items])
+    block = {"collections": {"c": {"table": "articles", "columns": ["title"], "model": "llm/paid"}}}
+    config = tmp_path / "embeddings.json"
+    config.write_text(json.dumps(block))
+    monkeypatch.setenv("PAID_KEY", CANARY)
+    cli("build", news, "-c", config, "--yes")
+    monkeypatch.delenv("PAID_KEY")
+    monkeypatch.setattr("datasette_embeddings.models._loaded", {})
+    assert "nothing changed" in cli("build", news, "-c", config).output
+    with sqlite3.connect(news) as conn:
+        conn.execute("insert into articles (path, title) values ('new', 'Something new')")
+    assert "llm keys set paid-service" in cli("build", news, "-c", config, code=1).output
 
 
 def test_a_remote_model_fails_without_its_words_or_the_key(plugin, monkeypatch):

@@ -37,7 +37,7 @@ BATCH_ITEMS = 100
 def load(rest: str, settings: Mapping[str, Any]) -> EmbeddingModel:
     """Return llm's embedding model *rest*, an id or an alias.
 
-    Raises MissingExtra without the `llm` package, ModelError for an unknown name, MissingKey, ConfigError.
+    Raises MissingExtra without the `llm` package, ModelError for an unknown name, ConfigError.
     """
     if rest in OURS:
         module = import_module(f"datasette_embeddings.models.{PROVIDERS[rest][0]}")
@@ -67,9 +67,9 @@ class LlmModel(EmbeddingModel):
         self.remote = bool(self._model.needs_key)
         self.usd_per_million_tokens = settings.get("price", None if self.remote else 0.0)
         self.batch_items = settings.get("batch_items") or self._model.batch_size or BATCH_ITEMS
-        self._check_key()
 
-    def _check_key(self) -> None:
+    def prepare(self) -> None:
+        """Raise MissingKey where llm has no key for the model, which only embedding needs."""
         import llm
 
         try:
@@ -80,7 +80,7 @@ class LlmModel(EmbeddingModel):
     def embed_batch(self, items: Sequence[Item], purpose: Purpose) -> Embedded:
         """Return (n, d) float32 in the order of *items*; blank texts are not sent. llm knows no purposes.
 
-        Raises ModelError, or ProviderError for a remote model, when it fails or gives a wrong number.
+        Raises MissingKey, ModelError, or ProviderError for a remote model, when it fails or gives a wrong number.
         """
         failures = {at: "the text is empty" for at, item in enumerate(items) if not item.strip()}
         sent = [at for at in range(len(items)) if at not in failures]
@@ -93,6 +93,7 @@ class LlmModel(EmbeddingModel):
         """Return (n, d) float32, checked for shape."""
         if not items:
             return np.zeros((0, self.dimensions or 0), np.float32)
+        self.prepare()
         given = self._ask(items)
         if len(given) != len(items):
             raise ModelError(f"{self.name} gave {len(given)} vectors for {len(items)} items; none was kept")
