@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from datasette_embeddings.errors import BadVector, ModelError, nearest
 from datasette_embeddings.limits import MAX_QUERY_CHARACTERS, QUERY_CACHE_ENTRIES
-from datasette_embeddings.models import BUILT_IN, get_model, is_built_in, parse_name
+from datasette_embeddings.models import BUILT_IN, built_in, configured_name, get_model
 from datasette_embeddings.vectors import encode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from datasette_embeddings.budget import Budget
     from datasette_embeddings.catalog import Collection
     from datasette_embeddings.models import EmbeddingModel, Item, Purpose
 
@@ -28,23 +29,27 @@ class Embedder:
 
     *settings*: the `models:` block of the configuration. *allow_remote*: whether a text that is not in the cache may be
     sent to another machine. *named*: the models that may be loaded beside the built-in ones; None for any. A name in SQL or
-    in a database file may come from a stranger, and loading a model can mean a download or reading a folder.
+    in a database file may come from a stranger, and loading a model can mean a download or reading a folder. *budget*: how
+    many texts may be sent to another machine; None for any number.
     """
 
     default_model: str = "static"
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     allow_remote: bool = True
     named: frozenset[str] | None = None
+    budget: Budget | None = None
 
     def model(self, name: str) -> EmbeddingModel:
         """Return the model of that name; raises ModelError where it cannot be had or may not be loaded here."""
-        known = {parse_name(other) for other in self.named or ()}
-        if self.named is not None and not is_built_in(name) and parse_name(name) not in known:
+        if self.named is None:
+            return get_model(name, self.settings)
+        allowed = configured_name(name, self.named, self.settings) or built_in(name)
+        if allowed is None:
             raise ModelError(
                 f"the model {name!r} is not named in this site's configuration, so it is not loaded; "
                 f"add it under `models:` there ({nearest(name, {*self.named, *BUILT_IN})})"
             )
-        return get_model(name, self.settings)
+        return get_model(allowed, self.settings)
 
     def query(self, collection: Collection, text: str) -> bytes | None:
         """Return the vector of a query by the collection's own model and prefix; None for an empty text."""
@@ -55,7 +60,8 @@ class Embedder:
     def item(self, name: str, item: Item, purpose: Purpose) -> bytes | None:
         """Return the vector of a text or image; None for an empty one.
 
-        Raises BadVector for a text over MAX_QUERY_CHARACTERS, ModelError where the model cannot answer or may not be asked.
+        Raises BadVector for a text over MAX_QUERY_CHARACTERS, ModelError where the model cannot answer or may not be asked,
+        BudgetExceeded where the budget is used up.
         """
         if not (item.strip() if isinstance(item, str) else item):
             return None
@@ -76,6 +82,8 @@ class Embedder:
                 "or set `allow_sql: true` in the plugin's configuration"
             )
         _require_modality(model, item)
+        if model.remote and self.budget:
+            self.budget.spend()
         blob = encode(model.embed_one(item, purpose))
         with _lock:
             _cache[key] = blob

@@ -9,14 +9,12 @@ from datasette_embeddings import catalog
 from datasette_embeddings.catalog import QUERYABLE
 from datasette_embeddings.config import Prefix
 from datasette_embeddings.errors import ConfigError
-from datasette_embeddings.models import parse_name
-from datasette_embeddings.models.openai import OPENAI_URL, name_at_llm
+from datasette_embeddings.models import stored_name
 from datasette_embeddings.sources import QuerySource, TableSource
 from datasette_embeddings.spec import spec_of
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Mapping
     from typing import Any
 
     from datasette_embeddings.catalog import Collection
@@ -133,22 +131,3 @@ def _source(origin: Origin, request: Request) -> tuple[TableSource | QuerySource
     # Vectors that stand in a column of their own rows' table share its key.
     key = request.key or (origin.key if table in {origin.place, origin.table} else ())
     return TableSource(table, request.columns, request.template, key, prepend=request.prepend), texts
-
-
-def stored_name(model: str, settings: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return a model's name as a build keeps it in `collections`, for llm to resolve; the model is not loaded.
-
-    A bare OpenAI name means OpenAI itself: a model that *settings* (the configuration's `models`) puts on another server
-    keeps its full name.
-
-    >>> stored_name("openai/text-embedding-3-small", {}), stored_name("llm/clip", {}), stored_name("minilm", {})
-    ('text-embedding-3-small', 'clip', 'minilm')
-    >>> stored_name("text-embedding-3-small", {"openai/text-embedding-3-small": {"base_url": "http://localhost/v1"}})
-    'openai/text-embedding-3-small'
-    """
-    provider, rest = parse_name(model)
-    if provider != "openai":
-        return rest if provider == "llm" else model
-    own = next((found for name, found in settings.items() if parse_name(name) == (provider, rest)), {})
-    elsewhere = own.get("base_url", OPENAI_URL) != OPENAI_URL
-    return (None if elsewhere else name_at_llm(rest, own.get("dimensions"))) or f"openai/{rest}"

@@ -15,7 +15,7 @@ from datasette_embeddings.errors import ModelError, nearest
 from datasette_embeddings.models.base import Embedded, EmbeddingModel, Item, Purpose
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 __all__ = [
     "BUILT_IN",
@@ -27,9 +27,11 @@ __all__ = [
     "Purpose",
     "aliases",
     "available",
+    "built_in",
+    "configured_name",
     "get_model",
-    "is_built_in",
     "parse_name",
+    "stored_name",
 ]
 
 
@@ -112,8 +114,9 @@ def get_model(name: str, settings: Mapping[str, Mapping[str, Any]] | None = None
     *settings* is the `models:` block of the configuration: model name -> its settings.
     Raises ModelError (MissingExtra, MissingKey, ...) with what to do about it.
     """
-    wanted = parse_name(name)
-    own = next((dict(found) for known, found in (settings or {}).items() if parse_name(known) == wanted), {})
+    settings = settings or {}
+    name = configured_name(name, settings, settings) or name
+    own = settings_of(name, settings)
     key = f"{name} {sorted(own.items())!r}"
     with _lock:
         if key not in _loaded:
@@ -121,9 +124,55 @@ def get_model(name: str, settings: Mapping[str, Mapping[str, Any]] | None = None
         return _loaded[key]
 
 
-def is_built_in(name: str) -> bool:
-    """Tell whether a name means one of BUILT_IN."""
-    return name in BUILT_IN or bool(aliases(name))
+def configured_name(name: str, known: Iterable[str], settings: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Return which of the *known* names means the same model as *name*, None where none does.
+
+    *name* may be spelled otherwise, or be what stands in the tables of llm: a model of a configuration is loaded with its
+    settings, whatever a file calls it.
+    """
+    wanted = parse_name(name)
+    known = sorted(known)
+    spelled = (other for other in known if parse_name(other) == wanted)
+    stored = (other for other in known if stored_name(other, settings) == name)
+    return next(spelled, None) or next(stored, None)
+
+
+def settings_of(name: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the settings of one model, {} where it has none."""
+    wanted = parse_name(name)
+    return next((dict(own) for other, own in settings.items() if parse_name(other) == wanted), {})
+
+
+def stored_name(name: str, settings: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a model's name as a build keeps it in `collections`, for llm to resolve; the model is not loaded.
+
+    A bare OpenAI name means OpenAI itself: a model that *settings* (the configuration's `models`) puts on another server
+    keeps its full name.
+
+    >>> stored_name("llm/clip", {}), stored_name("minilm", {})
+    ('clip', 'minilm')
+    >>> stored_name("openai/text-embedding-3-small", {"text-embedding-3-small": {"dimensions": 512}})
+    'text-embedding-3-small-512'
+    >>> stored_name("text-embedding-3-small", {"openai/text-embedding-3-small": {"base_url": "http://localhost/v1"}})
+    'openai/text-embedding-3-small'
+    """
+    provider, rest = parse_name(name)
+    if provider == "openai":
+        from datasette_embeddings.models.openai import name_at_llm
+
+        return name_at_llm(rest, settings_of(name, settings)) or f"openai/{rest}"
+    return rest if provider == "llm" else name
+
+
+def built_in(name: str) -> str | None:
+    """Return the one of BUILT_IN that a name means, None where it means another model.
+
+    >>> built_in("static"), built_in("sentence-transformers/all-MiniLM-L6-v2"), built_in("openai/x")
+    ('static', 'minilm', None)
+    """
+    if name in BUILT_IN:
+        return name
+    return "minilm" if name in MINILM_ALIASES else None
 
 
 def aliases(name: str) -> set[str]:

@@ -112,8 +112,12 @@ def load(rest: str, settings: Mapping[str, Any]) -> EmbeddingModel:
     return OpenAIModel(rest, settings)
 
 
-def name_at_llm(model: str, dimensions: int | None) -> str | None:
-    """Return the llm tool's name for a model of OpenAI with these dimensions, None where it has none."""
+def name_at_llm(rest: str, settings: Mapping[str, Any]) -> str | None:
+    """Return the llm tool's name for the vectors of a model with these settings, None where it has none."""
+    if settings.get("base_url", OPENAI_URL) != OPENAI_URL:
+        return None
+    model, variant = VARIANTS.get(rest, (rest, None))
+    dimensions = settings.get("dimensions", variant)
     if dimensions is None or dimensions == DIMENSIONS.get(model):
         return model
     return next((name for name, cut in VARIANTS.items() if cut == (model, dimensions)), None)
@@ -143,7 +147,7 @@ class OpenAIModel(EmbeddingModel):
         local, official = is_loopback(base_url), base_url == OPENAI_URL
         self.remote = not local
         self.dimensions = self._asked or (native if official else None)
-        self.llm_name = name_at_llm(self._model, self._asked) if official else None
+        self.llm_name = name_at_llm(rest, settings)
         self.max_tokens = settings.get("max_tokens", TEXT_TOKENS if native else None)
         cut = {"dimensions": self._asked, "max_tokens": settings.get("max_tokens")}
         self.revision = ",".join(f"{name}={value}" for name, value in cut.items() if value)
