@@ -9,6 +9,9 @@ from datasette_embeddings.config import PLUGIN
 if TYPE_CHECKING:
     from datasette.app import Datasette
 
+MARK = "datasette-embeddings-suite"
+"""What the queries that we provide are marked with."""
+
 
 def is_v1(datasette: Datasette) -> bool:
     """Tell whether this is Datasette 1.0."""
@@ -38,6 +41,33 @@ async def may_view_query(datasette: Datasette, actor: object, database: str, que
     permissions = [("view-query", (database, query)), ("view-database", database), "view-instance"]
     visible, _ = await datasette.check_visibility(actor, permissions=permissions)
     return bool(visible)
+
+
+async def is_our_query(datasette: Datasette, actor: object, database: str, query: str) -> bool:
+    """Tell whether the query of that name is the one that we provide, and not one of the site's own in its place."""
+    if is_v1(datasette):
+        stored = await datasette.get_query(database, query)
+        return stored is not None and stored.source == MARK
+    canned = await datasette.get_canned_query(database, query, actor)
+    return canned is not None and canned.get("plugin") == MARK
+
+
+async def error_response(datasette: Datasette, scope: dict[str, Any], sentence: str, status: int) -> Any:  # noqa: ANN401
+    """Return Datasette's own response to an error in a request, a page or JSON, made by its hook."""
+    from datasette.plugins import pm
+    from datasette.utils import await_me_maybe
+    from datasette.utils.asgi import Request
+    from datasette.views.base import DatasetteError
+
+    request = Request(scope, None)
+    try:  # raised, as hooks may print the exception that is being handled
+        raise DatasetteError(sentence, error_dict={"errors": [sentence]}, status=status)
+    except DatasetteError as error:
+        for result in pm.hook.handle_exception(datasette=datasette, request=request, exception=error):
+            response = await await_me_maybe(result)
+            if response is not None:
+                return response
+        raise
 
 
 async def may_view_table(datasette: Datasette, actor: object, database: str, table: str) -> bool:

@@ -73,7 +73,7 @@ class Config:
         return [c for c in self.collections.values() if c.database in {None, name}]
 
 
-KNOWN_LIMITS = ("max_cost_usd",)
+KNOWN_LIMITS = ("max_cost_usd", "queries_per_minute")
 
 
 def parse(block: object, place: str = "configuration") -> Config:

@@ -44,5 +44,9 @@ WINDOW_CHARACTERS = 8_000_000
 PREFETCH_SECONDS = 20.0
 """Longest wait of a visitor for the vector of a query, outside the SQL threads."""
 
+QUERIES_PER_MINUTE = 60
+"""Texts a minute that visitors may have sent to a model on another machine, unless `limits` of the configuration says
+otherwise: at 20 tokens a query 1.7 million tokens a day."""
+
 TILE_ROWS = 512
 """Side of one tile of the all-pairs product; 512 x 512 float32 stays in a core's level-2 cache."""

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from datasette_embeddings import compat, holdings
+from datasette_embeddings.budget import Budget
+from datasette_embeddings.compat import MARK
 from datasette_embeddings.config import DATASETTE_FILES, METADATA_FILES, PLUGIN, Config, both_places, parse, read_file
 from datasette_embeddings.embedder import Embedder
 from datasette_embeddings.errors import ConfigError
 from datasette_embeddings.holdings import Holdings
+from datasette_embeddings.limits import QUERIES_PER_MINUTE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -19,9 +22,9 @@ if TYPE_CHECKING:
     from datasette.app import Datasette
 
 RIVAL = "datasette-embeddings"
-MARK = "datasette-embeddings-suite"
 
 _configs: WeakKeyDictionary[Datasette, Config] = WeakKeyDictionary()
+_budgets: WeakKeyDictionary[Datasette, Budget] = WeakKeyDictionary()
 _holdings: WeakKeyDictionary[Datasette, dict[str, tuple[tuple[object, ...], Holdings]]] = WeakKeyDictionary()
 _registered: WeakKeyDictionary[Datasette, dict[str, tuple[object, ...]]] = WeakKeyDictionary()
 
@@ -37,7 +40,15 @@ def embedder_of(datasette: Datasette) -> Embedder:
     """Return how this Datasette embeds queries."""
     config = config_of(datasette)
     named = {config.default_model, *config.models, *(config.model_of(c) for c in config.collections.values())}
-    return Embedder(config.default_model, config.models, allow_remote=config.allow_sql, named=frozenset(named))
+    return Embedder(config.default_model, config.models, config.allow_sql, frozenset(named), budget_of(datasette))
+
+
+def budget_of(datasette: Datasette) -> Budget:
+    """Return what the visitors of this Datasette may spend; one for all of them."""
+    if datasette not in _budgets:
+        per_minute = config_of(datasette).limits.get("queries_per_minute", QUERIES_PER_MINUTE)
+        _budgets.setdefault(datasette, Budget(per_minute))
+    return _budgets[datasette]
 
 
 def check(datasette: Datasette) -> None:

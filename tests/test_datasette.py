@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import sqlite3
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +17,7 @@ from datasette.app import Datasette
 from datasette.utils import StartupError
 from openai_server import OpenAIServer
 
-from datasette_embeddings import compat, embedder
+from datasette_embeddings import budget, compat, embedder, prefetch
 from datasette_embeddings.errors import ModelError
 
 if TYPE_CHECKING:
@@ -389,3 +391,134 @@ async def test_tables_with_the_names_that_queries_use(
     cli("build", tmp_path)
     assert [row["id"] for row in await rows(site, "/x/search_c.json?q=bad+weather")] == ["7", "8"]
     assert [row["value"] for row in await rows(site, "/x/related_c.json?id=7")] == ["cup final"]
+
+
+async def refused(site: Datasette, path: str, status: int = 400) -> str:
+    """Return the sentence of an error, which the page and the JSON, whose shape is Datasette's own, both hold."""
+    answer = await site.client.get(path.replace("?", ".json?", 1))
+    assert answer.status_code == status, answer.text
+    body = answer.json()
+    assert (body["ok"], body["status"], body["errors"]) == (False, status, [body["error"]])
+    page = await site.client.get(path)
+    assert page.status_code == status
+    assert "<html" in page.text
+    assert html.escape(body["error"]) in page.text.replace("&#39;", "&#x27;").replace("&#34;", "&quot;")
+    return body["error"]
+
+
+@pytest.mark.asyncio
+async def test_what_goes_wrong_is_said_on_the_page(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text that is too long, a model that is missing or too slow: the visitor reads the sentence, not SQLite's."""
+    site = make_site(built.parent)
+    assert "8,001 characters" in await refused(site, "/news/search_articles?q=" + "a" * 8001)
+
+    def gone(*_: object) -> None:
+        raise ModelError("the weights of <it> are 'missing'")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(embedder, "get_model", gone)
+        assert await refused(site, "/news/search_articles?q=storm") == "the weights of <it> are 'missing'"
+    monkeypatch.setattr(prefetch, "PREFETCH_SECONDS", 0.0)
+    assert "no vector within" in await refused(site, "/news/search_articles?q=slow")
+
+
+@pytest.mark.asyncio
+async def test_query_in_our_place_runs_without_our_model(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the site itself put under our query's name is not refused for a vector that it may not need."""
+    own = {"databases": {"news": {"queries": {"search_articles": {"sql": "select length(:q) as n"}}}}}
+    site = make_site(built.parent, **own)
+
+    def gone(*_: object) -> None:
+        raise ModelError("no model is installed here")
+
+    monkeypatch.setattr(embedder, "get_model", gone)
+    for length in (5, 8001):
+        assert await rows(site, "/news/search_articles.json?q=" + "a" * length) == [{"n": length}]
+
+
+@pytest.mark.asyncio
+async def test_errors_are_for_who_may_view(built: Path) -> None:
+    """A visitor without permission learns nothing but that."""
+    site = make_site(built.parent, databases={"news": {"allow": {"id": "root"}}})
+    assert (await site.client.get("/news/search_articles.json?q=" + "a" * 8001)).status_code == 403
+
+
+@pytest.mark.asyncio
+async def test_visitors_have_a_budget(remote: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond so many queries a minute a remote model is not asked, whoever asks; what is known stays free."""
+    news, server, settings = remote
+    from datasette_embeddings.models import get_model
+
+    monkeypatch.setattr(get_model("openai/any", settings["models"]), "remote", True, raising=False)
+    clock = [1000.0]
+    monkeypatch.setattr(budget, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    site = make_site(news.parent, {**settings, "allow_sql": True, "limits": {"queries_per_minute": 3}})
+    search = "/news/search_articles.json?q=budget+"
+    paid = len(server.texts)
+    for word in ("one", "two", "three"):
+        assert len(await rows(site, search + word)) == 8
+    answer = await site.client.get(search + "four")
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "20")
+    assert "at most 3 queries a minute" in await refused(site, "/news/search_articles?q=budget+four", 429)
+    sql = "select embed_text('openai/any', 'spend it by SQL') as v"
+    assert (await site.client.get(("/news/-/query.json?sql=" if IS_V1 else "/news.json?sql=") + sql)).status_code == 400
+    assert len(await rows(site, search + "one")) == 8
+    assert len(server.texts) == paid + 3
+    clock[0] += 20
+    assert len(await rows(site, search + "four")) == 8
+    assert (await site.client.get(search + "five")).status_code == 429
+    assert len(server.texts) == paid + 4
+    closed = make_site(news.parent, {**settings, "limits": {"queries_per_minute": 0}})
+    assert "no queries" in await refused(closed, "/news/search_articles?q=budget+six", 429)
+
+
+@pytest.mark.asyncio
+async def test_local_models_have_no_budget(built: Path) -> None:
+    """What runs on this machine costs nothing."""
+    site = make_site(built.parent, {"limits": {"queries_per_minute": 0}})
+    assert len(await rows(site, "/news/search_articles.json?q=free")) == 8
+
+
+@pytest.mark.asyncio
+async def test_shortened_vectors_of_openai_answer_queries(
+    news: Path, cli: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file calls the model as llm does, `text-embedding-3-small-512`: that is the configured model, with its key."""
+    from datasette_embeddings.models import openai
+
+    with OpenAIServer(dimensions=1536, key="sk-of-this-site") as server:
+        monkeypatch.setattr(openai, "OPENAI_URL", server.url)
+        monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+        monkeypatch.setenv("MYKEY", "sk-of-this-site")
+        settings = {"dimensions": 512, "api_key": {"$env": "MYKEY"}}
+        collection = {"table": "articles", "columns": ["title", "body"], "model": "openai/text-embedding-3-small"}
+        block = {"collections": {"c": collection}, "models": {"openai/text-embedding-3-small": settings}}
+        site = make_site(news.parent, block)
+        cli("build", news.parent, "--yes")
+        with sqlite3.connect(news) as conn:
+            assert conn.execute("select model from collections").fetchall() == [("text-embedding-3-small-512",)]
+        found = await rows(site, "/news/search_c.json?q=late+goal+decides+the+cup+final")
+        assert found[0]["id"] == "news/football"
+        assert "news/football" in cli("search", news, "c", "late goal decides the final").output
+        assert len(server.texts) == 10
+
+
+@pytest.mark.asyncio
+async def test_files_of_llm_are_searched_with_minilm_also_beside_torch(
+    built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name that llm gives to these weights is open to a site without configuration, whatever is installed."""
+    from datasette_embeddings import models
+
+    loaded = []
+
+    def load(name: str, settings: Any) -> Any:
+        loaded.append(name)
+        return models.get_model("static", settings)
+
+    monkeypatch.setattr(models, "find_spec", lambda name: name)
+    monkeypatch.setattr(embedder, "get_model", load)
+    with sqlite3.connect(built) as conn:
+        conn.execute("update collections set model = 'sentence-transformers/all-MiniLM-L6-v2'")
+    assert len(await rows(make_site(built.parent), "/news/search_articles.json?q=storm")) == 8
+    assert set(loaded) == {"minilm"}
