@@ -45,29 +45,42 @@ class RecordSource:
         return without_empty(records=self.name, prepend=self.prepend)
 
 
-def read_records(stream: BinaryIO, name: str, form: str | None, encoding: str | None) -> Iterator[dict[str, object]]:
-    """Yield the records of a CSV, TSV, JSON or NDJSON stream; the form is found out unless given.
+def read_records(stream: BinaryIO, name: str, form: str | None, encoding: str | None) -> Iterable[dict[str, object]]:
+    """Return the records of a CSV, TSV, JSON or NDJSON stream; the form is found out unless given.
 
-    Raises SourceError naming what is wrong.
+    The stream is read once, the records as often as they are iterated over: a build that another one overtakes plans twice.
+    Raises SourceError naming what is wrong, for broken records when they are come to.
     """
-    import csv
-    import io
-
-    from sqlite_utils.utils import Format, RowError, rows_from_file
-
     raw = stream.read()
     if not raw.strip():
         raise SourceError(f"{name} is empty; CSV, TSV, JSON or NDJSON with an id in the first column was expected")
-    try:
-        csv.field_size_limit(MAX_FILE_BYTES)
-        text = _to_utf8(raw, encoding)
-        chosen = Format[form.upper()] if form else _guess(text)
-        rows, _ = rows_from_file(io.BytesIO(text), format=chosen, encoding="utf-8")
-        yield from rows
-    except SourceError as error:
-        raise SourceError(f"{name}: {error}") from error
-    except (RowError, ValueError, csv.Error, TypeError, AttributeError) as error:
-        raise SourceError(f"{name} cannot be read as {form or 'CSV, TSV, JSON or NDJSON'}: {error}") from error
+    return _Records(raw, name, form, encoding)
+
+
+@dataclass(frozen=True)
+class _Records:
+    raw: bytes
+    name: str
+    form: str | None
+    encoding: str | None
+
+    def __iter__(self) -> Iterator[dict[str, object]]:
+        import csv
+        import io
+
+        from sqlite_utils.utils import Format, RowError, rows_from_file
+
+        try:
+            csv.field_size_limit(MAX_FILE_BYTES)
+            text = _to_utf8(self.raw, self.encoding)
+            chosen = Format[self.form.upper()] if self.form else _guess(text)
+            rows, _ = rows_from_file(io.BytesIO(text), format=chosen, encoding="utf-8")
+            yield from rows
+        except SourceError as error:
+            raise SourceError(f"{self.name}: {error}") from error
+        except (RowError, ValueError, csv.Error, TypeError, AttributeError) as error:
+            expected = self.form or "CSV, TSV, JSON or NDJSON"
+            raise SourceError(f"{self.name} cannot be read as {expected}: {error}") from error
 
 
 def _guess(text: bytes) -> Any:  # noqa: ANN401
