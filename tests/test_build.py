@@ -145,7 +145,9 @@ def test_bad_vectors_are_not_reused(built: Path, tmp_path: Path, cli: Callable, 
     bad = [b"\0\0\xc0\x7f" * 256, b"\0" * 1024, b"\0\0\x80\x3f" * 255]
     with sqlite3.connect(old) as conn:
         chosen = conn.execute("select id from embeddings order by id limit 3").fetchall()
-        conn.executemany("update embeddings set embedding = ? where id = ?", [(b, i) for b, (i,) in zip(bad, chosen, strict=False)])
+        conn.executemany(
+            "update embeddings set embedding = ? where id = ?", [(b, i) for b, (i,) in zip(bad, chosen, strict=False)]
+        )
     make_news(built)
     configure(tmp_path, collections={"articles": ARTICLES})
     assert "3 texts embedded, 5 rows by vectors at hand" in cli("build", built, "--reuse", old).output
