@@ -7,7 +7,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from datasette_embeddings.errors import BadVector, ModelError, nearest
+from datasette_embeddings.errors import BadVector, DimensionMismatch, ModelError, nearest
 from datasette_embeddings.limits import MAX_QUERY_CHARACTERS, QUERY_CACHE_ENTRIES
 from datasette_embeddings.models import BUILT_IN, built_in, configured_name, get_model
 from datasette_embeddings.vectors import encode
@@ -52,10 +52,20 @@ class Embedder:
         return get_model(allowed, self.settings)
 
     def query(self, collection: Collection, text: str) -> bytes | None:
-        """Return the vector of a query by the collection's own model and prefix; None for an empty text."""
+        """Return the vector of a query by the collection's own model and prefix; None for an empty text.
+
+        Raises DimensionMismatch where the model, or its settings, are not those that the collection was built with.
+        """
         if not text.strip():
             return None
-        return self.item(collection.model, (collection.query_prefix or "") + text, "query")
+        vector = self.item(collection.model, (collection.query_prefix or "") + text, "query")
+        size = len(vector or b"") // 4
+        if collection.dimensions not in {None, size}:
+            raise DimensionMismatch(
+                f"{collection.model} gives {size} dimensions here, and the collection {collection.name!r} has "
+                f"{collection.dimensions}: build it again, or give the model the settings that it was built with"
+            )
+        return vector
 
     def item(self, name: str, item: Item, purpose: Purpose) -> bytes | None:
         """Return the vector of a text or image; None for an empty one.

@@ -423,6 +423,16 @@ async def test_what_goes_wrong_is_said_on_the_page(built: Path, monkeypatch: pyt
 
 
 @pytest.mark.asyncio
+async def test_vectors_of_another_length_are_said_on_the_page(built: Path) -> None:
+    """A model that gives other dimensions than the collection was built with is named, with what to do."""
+    with sqlite3.connect(built) as conn:
+        conn.execute("update embeddings_collections set dimensions = 512")
+    sentence = await refused(make_site(built.parent), "/news/search_articles?q=storm")
+    assert "static gives 256 dimensions" in sentence
+    assert "'articles' has 512: build it again" in sentence
+
+
+@pytest.mark.asyncio
 async def test_query_in_our_place_runs_without_our_model(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the site itself put under our query's name is not refused for a vector that it may not need."""
     own = {"databases": {"news": {"queries": {"search_articles": {"sql": "select length(:q) as n"}}}}}
