@@ -13,7 +13,7 @@ from datasette_embeddings import catalog, embed
 from datasette_embeddings.catalog import NEXT, Collection
 from datasette_embeddings.database import connect, translated
 from datasette_embeddings.errors import ConfigError, StoreError, UnknownCollection
-from datasette_embeddings.models import aliases, get_model
+from datasette_embeddings.models import built_in, get_model
 from datasette_embeddings.sources import TableSource
 from datasette_embeddings.tables import Tables, find_tables, has_own_tables
 
@@ -231,7 +231,7 @@ def _base(
 
 def _same_model(collection: Collection, model: EmbeddingModel) -> bool:
     """Tell whether a collection that has no fingerprint, as llm makes them, is of this model."""
-    return collection.model in {model.name, model.llm_name} or model.name in aliases(collection.model)
+    return collection.model in {model.name, model.llm_name} or model.name == built_in(collection.model)
 
 
 def _reuse(

@@ -25,7 +25,6 @@ __all__ = [
     "Item",
     "Provider",
     "Purpose",
-    "aliases",
     "available",
     "built_in",
     "configured_name",
@@ -175,16 +174,11 @@ def built_in(name: str) -> str | None:
     return "minilm" if name in MINILM_ALIASES else None
 
 
-def aliases(name: str) -> set[str]:
-    """Return further names under which the same vectors are to be had here."""
-    return {"minilm"} if name in MINILM_ALIASES and not _has_torch() else set()
-
-
 def _load(name: str, settings: Mapping[str, Any]) -> EmbeddingModel:
     if not name.strip():
         raise ModelError(f"a model name is empty; {nearest('', PROVIDERS)}")
     provider, rest = parse_name(name)
-    if aliases(name):
+    if name in MINILM_ALIASES and not _has_torch():
         provider, rest = "minilm", ""
     module = import_module(f"datasette_embeddings.models.{PROVIDERS[provider][0]}")
     model: EmbeddingModel = module.load(rest, settings)
