@@ -183,3 +183,31 @@ def test_rows_of_a_pipe_survive_another_build(tmp_path: Path, cli: Callable, mon
     assert "3 rows: 3 embedded" in cli("embed", path, "pets", "-", stdin=PETS).output
     assert ids(path) == ["1", "2", "3"]
     assert json.loads(cli("status", path, "--json").output)[0]["rows"] == 4
+
+
+def test_the_old_collection_serves_until_the_new_one_is_whole(news: Path, cli: Callable) -> None:
+    """A changed template is built beside what is there: readers see all of the old, then all of the new."""
+    with OpenAIServer() as server:
+        wanted = {**ARTICLES, "model": "openai/any"}
+        models = {"openai/any": {"base_url": server.url, "batch_items": 2, "price": 1}}
+        configure(news.parent, models=models, collections={"articles": wanted})
+        cli("build", news.parent)
+        before = vectors_of(news)
+        seen = []
+        server.refuse = lambda text: bool(seen.append(vectors_of(news)))
+        changed = {key: value for key, value in wanted.items() if key != "columns"}
+        configure(
+            news.parent, models=models, collections={"articles": {**changed, "template": "{{ topic }}: {{ title }}"}}
+        )
+        cli("build", news.parent)
+    assert len(seen) == len(before) == 8
+    assert all(during == before for during in seen)
+    assert vectors_of(news).keys() == before.keys()
+    assert not set(vectors_of(news).values()) & set(before.values())
+
+
+def vectors_of(path: Path) -> dict[str, bytes]:
+    """Return id -> vector of the collection that serves under the name `articles`."""
+    with sqlite3.connect(path) as conn:
+        sql = "select e.id, e.embedding from embeddings e join collections c on c.id = e.collection_id where c.name = 'articles'"
+        return dict(conn.execute(sql).fetchall())
