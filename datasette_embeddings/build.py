@@ -12,10 +12,11 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from datasette_embeddings import catalog, derive, embed
+from datasette_embeddings import catalog, derive, embed, indexing
 from datasette_embeddings.catalog import NEXT, Collection
 from datasette_embeddings.database import connect, translated
 from datasette_embeddings.errors import StoreError
+from datasette_embeddings.matrices import load_matrix
 from datasette_embeddings.planning import Options, Task, model_fingerprint, plan_all, state_token
 from datasette_embeddings.report import Reporter, accounts, dry_run_line, size_by_table, summary, warnings
 from datasette_embeddings.store import Finish, SimilarityChange, Store
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from datasette_embeddings.config import Config
+    from datasette_embeddings.matrices import Matrix
     from datasette_embeddings.spec import Spec
 
 
@@ -93,8 +95,10 @@ def run(task: Task, store: Store, budget: embed.Budget, report: Reporter) -> Col
             progress=advance,
         )
     collection = catalog.find_collection(store.conn, collection.name, store.tables)
-    change = _derive(collection, store, spec, plan, report)
-    finish = Finish(sorted(plan.removed), task.issues(), change, {}, _refused(task, store, collection))
+    matrix = load_matrix(store.conn, store.tables, collection).without(plan.removed)
+    change = _derive(collection, store, spec, matrix, report)
+    texts = indexing.text_change(store, collection, spec, spec.name, plan.removed)
+    finish = Finish(sorted(plan.removed), task.issues(), change, {}, _refused(task, store, collection), texts)
     finish = replace(finish, state=_state(task, store, collection, finish))
     collection = store.finish(collection, finish, task.replaces)
     report.line(summary(task, outcome, collection, time.monotonic() - started))
@@ -125,14 +129,12 @@ def _target(task: Task, store: Store) -> Collection:
 
 
 def _derive(
-    collection: Collection, store: Store, spec: Spec, plan: embed.Plan, report: Reporter
+    collection: Collection, store: Store, spec: Spec, matrix: Matrix, report: Reporter
 ) -> SimilarityChange | None:
     if spec.similarities == 0 and not collection.similarities:
         return None
     with tiles(f"similarities {spec.name}", report) as progress:
-        return derive.similarity_change(
-            store.conn, store.tables, collection, spec.similarities, removed=plan.removed, progress=progress
-        )
+        return derive.similarity_change(store.conn, store.tables, collection, spec.similarities, matrix, progress)
 
 
 @contextmanager
@@ -205,7 +207,8 @@ def similarities_alone(store: Store, collection: Collection, k: int, report: Rep
             f"the first build of {collection.name!r} was not finished; run the command that began it again"
         )
     with tiles(f"similarities {collection.name}", report) as progress:
-        change = derive.similarity_change(store.conn, store.tables, collection, k, progress=progress)
+        matrix = load_matrix(store.conn, store.tables, collection)
+        change = derive.similarity_change(store.conn, store.tables, collection, k, matrix, progress)
     issues = catalog.issues(store.conn, collection, store.tables)
     refused = {item: row[0] for item, row in embed.refused_items(store.conn, store.tables, collection).items()}
     state = {**_counts(store, collection, issues), "similarities": k or None, "owner": collection.owner}

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from datasette_embeddings.database import column_names
 from datasette_embeddings.errors import UnknownCollection, nearest
 from datasette_embeddings.tables import Tables, find_tables, has_own_tables
 
@@ -40,6 +41,9 @@ class Collection:
     tokens: int = 0
     cost_usd: float | None = None
     query_prefix: str | None = None
+    full_text: str | None = None
+    noise_floor: float | None = None
+    version: int = 0
 
     @property
     def table(self) -> str | None:
@@ -66,6 +70,8 @@ OWN_COLUMNS = (
     "owner, source, template, fingerprint, model_fingerprint, dimensions, similarities, generation, built, "
     "rows, embedded, skipped, failed, tokens, cost_usd, query_prefix"
 )
+SEARCH_COLUMNS = "full_text, noise_floor, version"
+"""Columns that files have which were built since searches combine words and meaning."""
 
 
 def collections(conn: sqlite3.Connection, tables: Tables | None = None) -> list[Collection]:
@@ -90,8 +96,10 @@ def _all(conn: sqlite3.Connection, tables: Tables) -> list[Collection]:
     if not has_own_tables(conn, tables):
         rows = conn.execute(f"select id, name, model from {tables.collections} order by name").fetchall()
         return [Collection(*row) for row in rows]
+    newer = "noise_floor" in column_names(conn, tables.plain("embeddings_collections"))
+    columns = f"{OWN_COLUMNS}, {SEARCH_COLUMNS}" if newer else OWN_COLUMNS
     rows = conn.execute(
-        f"select c.id, c.name, c.model, {OWN_COLUMNS} from {tables.collections} c "
+        f"select c.id, c.name, c.model, {columns} from {tables.collections} c "
         f"left join {tables.embeddings_collections} e on e.collection_id = c.id order by c.name"
     ).fetchall()
     return [_collection(row) for row in rows]

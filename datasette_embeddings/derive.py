@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from datasette_embeddings.catalog import stale_items
-from datasette_embeddings.limits import MAX_DIMENSIONS, SEARCH_CHUNK_ROWS
 from datasette_embeddings.neighbors import (
     Neighbors,
     all_neighbors,
@@ -16,17 +15,16 @@ from datasette_embeddings.neighbors import (
     neighbors_of,
     positions_of,
 )
-from datasette_embeddings.search import stack
 from datasette_embeddings.store import SimilarityChange
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection as Ids
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from datasette_embeddings.catalog import Collection
+    from datasette_embeddings.matrices import Matrix
     from datasette_embeddings.neighbors import Progress
     from datasette_embeddings.tables import Tables
     from datasette_embeddings.vectors import Vector
@@ -35,52 +33,21 @@ FULL_SHARE = 0.5
 """Where more than this share of the rows must be computed anew, computing all of them, symmetrically, costs no more."""
 
 
-def load_matrix(
-    conn: sqlite3.Connection, tables: Tables, collection: Collection, without: Ids[str] = ()
-) -> tuple[list[str], Vector]:
-    """Return ids and unit rows (n, d) of a collection, sorted by id; malformed and *without* rows are left out."""
-    where = f"from {tables.embeddings} where collection_id = ?"
-    total = conn.execute(f"select count(*) {where}", [collection.id]).fetchone()[0]
-    size = collection.dimensions or _usual_dimensions(conn, where, collection.id)
-    matrix = np.empty((total, size), np.float32)
-    ids: list[str] = []
-    cursor = conn.execute(
-        f"select id, embedding from {tables.embeddings} where collection_id = ? order by id", [collection.id]
-    )
-    while rows := cursor.fetchmany(SEARCH_CHUNK_ROWS):
-        wanted = [row for row in rows if row[0] not in without]
-        names, part, _ = stack([row[0] for row in wanted], [row[1] for row in wanted], size)
-        matrix[len(ids) : len(ids) + len(names)] = part
-        ids += names
-    return ids, matrix[: len(ids)]
-
-
-def _usual_dimensions(conn: sqlite3.Connection, where: str, collection_id: int) -> int:
-    """Return the dimensions that most vectors of a collection have, 0 where none is well-formed."""
-    usual = (
-        f"select length(embedding) / 4 {where} and typeof(embedding) = 'blob' and length(embedding) % 4 = 0 "
-        "and length(embedding) between 4 and ? group by 1 order by count(*) desc, 1 limit 1"
-    )
-    row = conn.execute(usual, [collection_id, 4 * MAX_DIMENSIONS]).fetchone()
-    return row[0] if row else 0
-
-
 def similarity_change(
     conn: sqlite3.Connection,
     tables: Tables,
     collection: Collection,
     k: int,
-    *,
-    removed: Ids[str] = (),
+    matrix: Matrix,
     progress: Progress | None = None,
 ) -> SimilarityChange:
-    """Return what makes the stored similarities those of the collection without *removed*, exactly."""
+    """Return what makes the stored similarities those of the vectors in *matrix*, exactly."""
     if k == 0:
         return SimilarityChange(everything=True)
-    ids, matrix = load_matrix(conn, tables, collection, set(removed))
+    ids, rows = matrix.ids, matrix.rows
     if collection.similarities != k:
-        return SimilarityChange(everything=True, added=_named(ids, all_neighbors(matrix, k, progress)))
-    return _Update(conn, tables, collection, ids, matrix, k).change(progress)
+        return SimilarityChange(everything=True, added=_named(ids, all_neighbors(rows, k, progress)))
+    return _Update(conn, tables, collection, ids, rows, k).change(progress)
 
 
 def _named(ids: Sequence[str], found: Neighbors) -> Iterator[tuple[str, str, float]]:

@@ -23,11 +23,24 @@ MAX_TEXT_CHARACTERS = 2_000_000
 MAX_FILE_BYTES = 50_000_000
 """Largest single file that `--files` reads."""
 
+MAX_QUERY_WORDS = 64
+"""Words of a visitor's text that full-text search looks for; each is a lookup of its own, and a question has fewer."""
+
+MAX_TEXT_MATCHES = 1_000
+"""Rows that full-text search offers to a search by words and meaning; those after them share few words with the query."""
+
+NEAR_IDENTICAL = 0.95
+"""Similarity from which two rows count as the same text (a wire story in two papers); the index of pairs holds these."""
+
 QUERY_CACHE_ENTRIES = 1_024
 """Query vectors kept in memory: at 1,536 dimensions 6 MB."""
 
 SEARCH_CHUNK_ROWS = 8_192
 """Rows scored at a time by an exact search: 12 MB at 384 dimensions."""
+
+MATRICES_BYTES = 1_024_000_000
+"""Vectors that one process keeps in memory, of all its collections: 660,000 of 384 dimensions. A larger collection is read
+anew by each search."""
 
 BUSY_SECONDS = 5.0
 """How long to wait for another writer's lock before saying so."""
@@ -43,6 +56,10 @@ WINDOW_CHARACTERS = 8_000_000
 
 PREFETCH_SECONDS = 20.0
 """Longest wait of a visitor for the vector of a query, outside the SQL threads."""
+
+SQL_GATE_SECONDS = 0.1
+"""How long a thread that runs SQL waits for another one inside a model: many times what a local model needs for a text, and
+little enough that a slow model does not keep the threads that serve other pages."""
 
 QUERIES_PER_MINUTE = 60
 """Texts a minute that visitors may have sent to a model on another machine, unless `limits` of the configuration says

@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from datasette_embeddings import catalog, embed
+from datasette_embeddings import catalog, embed, fulltext
 from datasette_embeddings.catalog import NEXT, Collection
 from datasette_embeddings.database import connect, translated
 from datasette_embeddings.errors import ConfigError, StoreError, UnknownCollection
@@ -270,7 +270,9 @@ def is_stale(conn: sqlite3.Connection, tables: Tables, collection: Collection, k
         return True
     if catalog.stale_items(conn, tables, collection):
         return True
-    return catalog.count_embedded(conn, collection, tables) != collection.embedded
+    if catalog.count_embedded(conn, collection, tables) != collection.embedded:
+        return True
+    return fulltext.is_behind(conn, tables, collection)
 
 
 def estimate_tokens(plan: embed.Plan, model: EmbeddingModel) -> int:

@@ -88,6 +88,22 @@ CREATE TABLE {similarities} (
 ) WITHOUT ROWID;
 """
 
+SEARCH_DDL = """
+ALTER TABLE {embeddings_collections} ADD COLUMN full_text TEXT;
+ALTER TABLE {embeddings_collections} ADD COLUMN noise_floor REAL;
+ALTER TABLE {embeddings_collections} ADD COLUMN version INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE {embeddings_documents} (
+    number INTEGER PRIMARY KEY,    -- rowid of the item's text in its collection's full-text index
+    collection_id INTEGER, id TEXT,
+    content_hash BLOB,             -- of the text that is indexed
+    UNIQUE (collection_id, id)
+);
+CREATE INDEX {embeddings_duplicates}
+    ON {similarities} (collection_id, score) WHERE score >= 0.95;
+"""
+"""full_text: the FTS5 table that builds keep, where the source has none of its own. noise_floor: the score below which a
+result says little. version: counts every write to the collection's vectors, so that what was read of them can be kept."""
+
 
 def ensure_tables(conn: sqlite3.Connection, prefix: str = "") -> Tables:
     """Make what is missing of our tables and bring older ones up to date; raises StoreError on a clash of names."""
@@ -130,6 +146,7 @@ def _migrate(conn: sqlite3.Connection, tables: Tables) -> None:
         llm_set(name=name)(_llm_step(tables))
     own_set = Migrations(OWN_SET if not tables.prefix else f"{OWN_SET}.{tables.prefix}")
     own_set(name="m001_tables")(_ddl_step(OWN_DDL, tables))
+    own_set(name="m002_search")(_ddl_step(SEARCH_DDL, tables))
     if _newer(own_set, db):
         raise StoreError(
             "this file was written by a newer release of this package: pip install -U datasette-embeddings-suite"

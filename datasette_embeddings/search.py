@@ -1,4 +1,4 @@
-"""The nearest items of one vector, exactly."""
+"""The nearest items of a query, exactly: by its vector, or by its vector and its words together."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from datasette_embeddings import vectors
+from datasette_embeddings import matrices, vectors
 from datasette_embeddings.errors import DimensionMismatch
-from datasette_embeddings.limits import MAX_K, SEARCH_CHUNK_ROWS
+from datasette_embeddings.limits import MAX_K
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -25,6 +25,13 @@ class Hit(NamedTuple):
 
     id: str
     score: float
+
+
+class Scored(NamedTuple):
+    """Items and their scores (n,) float64, side by side."""
+
+    ids: Sequence[str]
+    scores: NDArray[np.float64]
 
 
 def nearest_items(
@@ -40,21 +47,30 @@ def nearest_items(
     k is capped at MAX_K. Rows whose stored value is no embedding of the query's dimensions are passed over; where none
     has them, that is a DimensionMismatch.
     """
-    k = min(k, MAX_K)
+    return best(scores_of(conn, tables, collection, query, ids), k)
+
+
+def scores_of(
+    conn: sqlite3.Connection,
+    tables: Tables,
+    collection: Collection,
+    query: bytes,
+    ids: Sequence[str] | None = None,
+) -> Scored:
+    """Return the score of every item, or of those in *ids*; raises as `nearest_items`."""
     vector = vectors.decode(vectors.normalize(query))
     if collection.dimensions not in {None, vector.size}:
         raise _mismatch(vector.size, collection, str(collection.dimensions))
-    best: list[Hit] = []
-    seen_dimensions: set[int] = set()
-    usable = False
-    for chunk, blobs in _chunks(conn, tables, collection, ids):
-        names, matrix, others = stack(chunk, blobs, vector.size)
-        seen_dimensions |= others
-        usable = usable or bool(names)
-        best = merge_best(best, names, vectors.score_rows(matrix, vector), k)
-    if seen_dimensions and not usable:
-        raise _mismatch(vector.size, collection, ", ".join(str(size) for size in sorted(seen_dimensions)))
-    return best
+    names: list[str] = []
+    scores: list[NDArray[np.float64]] = []
+    others: set[int] = set()
+    for part in matrices.parts(conn, tables, collection, vector.size, ids):
+        names = part.ids if not names else names + part.ids
+        scores.append(vectors.score_rows(part.rows, vector))
+        others |= part.others
+    if others and not names:
+        raise _mismatch(vector.size, collection, ", ".join(str(size) for size in sorted(others)))
+    return Scored(names, np.concatenate(scores) if scores else np.empty(0))
 
 
 def _mismatch(size: int, collection: Collection, found: str) -> DimensionMismatch:
@@ -64,49 +80,14 @@ def _mismatch(size: int, collection: Collection, found: str) -> DimensionMismatc
     )
 
 
-def stack(names: Sequence[str], blobs: Sequence[object], size: int) -> tuple[list[str], vectors.Vector, set[int]]:
-    """Return the ids and unit rows (n, size) of the blobs that are embeddings of that size, and the other sizes met.
-
-    Blobs of no valid length count as size 0; rows of NaN or zeros are left out.
-    """
-    wanted = size * 4
-    fits = [isinstance(blob, bytes) and len(blob) == wanted for blob in blobs]
-    others = {_size(blob) for blob, fit in zip(blobs, fits, strict=True) if not fit}
-    kept = [name for name, fit in zip(names, fits, strict=True) if fit]
-    joined = b"".join(blob for blob, fit in zip(blobs, fits, strict=True) if fit)  # type: ignore[misc]
-    matrix, usable = vectors.unit_rows(np.frombuffer(joined, vectors.FLOAT32).reshape(len(kept), size))
-    if not usable.all():
-        kept = [name for name, use in zip(kept, usable, strict=True) if use]
-        matrix = matrix[usable]
-    return kept, matrix, others
-
-
-def _size(blob: object) -> int:
-    return len(blob) // 4 if isinstance(blob, bytes) and len(blob) % 4 == 0 else 0
-
-
-def merge_best(best: list[Hit], names: Sequence[str], scores: NDArray[np.float64], k: int) -> list[Hit]:
-    """Return the k best of *best* and the newly scored, by score descending, then id."""
-    if len(names) > k > 0:
-        floor = np.partition(scores, len(names) - k)[len(names) - k]
+def best(scored: Scored, k: int) -> list[Hit]:
+    """Return the k best by score descending, then id."""
+    ids, scores = scored
+    k = min(k, MAX_K)
+    if len(ids) > k > 0:
+        floor = np.partition(scores, len(ids) - k)[len(ids) - k]
         chosen = np.flatnonzero(scores >= floor)
     else:
-        chosen = np.arange(len(names))
-    found = [Hit(names[i], float(scores[i])) for i in chosen.tolist()]
-    return sorted(best + found, key=lambda hit: (-hit.score, hit.id))[:k]
-
-
-def _chunks(
-    conn: sqlite3.Connection, tables: Tables, collection: Collection, ids: Sequence[str] | None
-) -> Iterator[tuple[list[str], list[object]]]:
-    sql = f"select id, embedding from {tables.embeddings} where collection_id = ?"
-    parameters: list[object] = [collection.id]
-    if ids is not None:
-        import orjson
-
-        sql += " and id in (select value from json_each(?))"
-        parameters.append(orjson.dumps(list(ids)).decode())
-    cursor = conn.execute(sql, parameters)
-    while rows := cursor.fetchmany(SEARCH_CHUNK_ROWS):
-        names, blobs = zip(*rows, strict=True)
-        yield list(names), list(blobs)
+        chosen = np.arange(len(ids))
+    found = [Hit(ids[i], float(scores[i])) for i in chosen.tolist()]
+    return sorted(found, key=lambda hit: (-hit.score, hit.id))[:k]

@@ -8,11 +8,12 @@ import socket
 import sqlite3
 import time
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from datasette_embeddings import catalog
+from datasette_embeddings import catalog, fulltext
+from datasette_embeddings.catalog import NEXT
 from datasette_embeddings.database import connect, quote, table_names, transaction, translated
 from datasette_embeddings.errors import StoreError, UnknownCollection
 from datasette_embeddings.limits import CLAIM_SECONDS
@@ -27,6 +28,16 @@ if TYPE_CHECKING:
 
 GUARD = "embeddings_keep_rowids_"
 """Names of the indexes that keep rowids as they are while a file is rewritten."""
+
+DERIVED = (
+    "embeddings",
+    "similarities",
+    "embeddings_issues",
+    "embeddings_changes",
+    "embeddings_documents",
+    "embeddings_collections",
+)
+"""The tables that hold rows of a collection."""
 
 SIMILARITIES_AT_ONCE = 100
 """Rows of one INSERT: 400 parameters, under SQLite's oldest limit of 999; 15 times faster than one at a time."""
@@ -54,6 +65,19 @@ class SimilarityChange:
 
 
 @dataclass(frozen=True)
+class TextChange:
+    """What changes in a collection's full-text index: *documents* (number, id, hash) and *texts* (number, text) are added.
+
+    *everything* first removes all of it; *made* is then the index, written aside, that takes its place, None for no index.
+    """
+
+    documents: Sequence[tuple[int, str, bytes | None]] = ()
+    texts: Sequence[tuple[int, str]] = ()
+    made: str | None = None
+    everything: bool = False
+
+
+@dataclass(frozen=True)
 class Finish:
     """What the one transaction at the end of a build writes. *refused*: id -> hash of the text that got no vector."""
 
@@ -62,6 +86,7 @@ class Finish:
     similarities: SimilarityChange | None
     state: dict[str, Any]
     refused: Mapping[str, bytes] = field(default_factory=dict)
+    texts: TextChange | None = None
 
 
 class Store:
@@ -206,7 +231,7 @@ class Store:
             )
             conn.execute(
                 f"update {self.tables.embeddings_collections} set tokens = tokens + ?, "
-                "cost_usd = case when ? is null then cost_usd else coalesce(cost_usd, 0) + ? end, "
+                "cost_usd = case when ? is null then cost_usd else coalesce(cost_usd, 0) + ? end, version = version + 1, "
                 "dimensions = coalesce(?, dimensions) where collection_id = ?",
                 [tokens, cost, cost, len(items[0].embedding) // 4 if items else None, collection.id],
             )
@@ -235,11 +260,15 @@ class Store:
             if finish.similarities is not None:
                 self._write_similarities(conn, cid, finish.similarities)
             conn.execute(f"delete from {tables.embeddings_changes} where collection_id = ?", [cid])
-            self._describe(conn, cid, {**finish.state, "generation": generation, "built": built})
+            version = max(collection.version, replaces.version if replaces else 0) + 1
+            self._describe(conn, cid, {**finish.state, "generation": generation, "built": built, "version": version})
+            name = replaces.name if replaces else collection.name
             if replaces:
-                self._forget(conn, replaces.id)
-                conn.execute(f"update {tables.collections} set name = ? where id = ?", [replaces.name, cid])
-        return catalog.find_collection(self.conn, replaces.name if replaces else collection.name, tables)
+                self._forget(conn, replaces)
+                conn.execute(f"update {tables.collections} set name = ? where id = ?", [name, cid])
+            if finish.texts:
+                self._write_texts(conn, replace(collection, name=name), finish.texts)
+        return catalog.find_collection(self.conn, name, tables)
 
     def _write_similarities(self, conn: sqlite3.Connection, cid: int, change: SimilarityChange) -> None:
         table = self.tables.similarities
@@ -257,21 +286,74 @@ class Store:
                 [value for item, other, score in chunk for value in (item, other, score, cid)],
             )
 
+    def next_document(self) -> int:
+        """Return the first number that no text of any full-text index has."""
+        sql = f"select coalesce(max(number), 0) + 1 from {self.tables.embeddings_documents}"
+        return int(self.conn.execute(sql).fetchone()[0])
+
+    def begin_index(self, collection: str) -> str:
+        """Return the name of a new, empty full-text index, made aside for the collection of that name."""
+        name = self.tables.plain(fulltext.PREFIX + collection + NEXT)
+        with self._write() as conn:
+            conn.execute(f"drop table if exists {quote(name)}")
+            conn.execute(
+                f"create virtual table {quote(name)} using fts5(text, content='', tokenize='{fulltext.TOKENIZER}')"
+            )
+            self._beat(conn)
+        return name
+
+    def add_texts(self, table: str, texts: Sequence[tuple[int, str]]) -> None:
+        """Index (number, text) in one transaction."""
+        with self._write() as conn:
+            conn.executemany(f"insert into {quote(table)} (rowid, text) values (?, ?)", texts)
+            self._beat(conn)
+
+    def end_index(self, table: str) -> None:
+        """Merge what was indexed bit by bit, which makes searches quicker and the file smaller."""
+        with self._write() as conn:
+            conn.execute(f"insert into {quote(table)} ({quote(table)}) values ('optimize')")
+            self._beat(conn)
+
+    def _write_texts(self, conn: sqlite3.Connection, collection: Collection, change: TextChange) -> None:
+        table, documents = collection.full_text, self.tables.embeddings_documents
+        if change.everything:
+            self._drop_index(conn, table)
+            conn.execute(f"delete from {documents} where collection_id = ?", [collection.id])
+            table = None
+        if change.made:
+            table = fulltext.index_name(conn, self.tables, collection.name)
+            conn.execute(f"alter table {quote(change.made)} rename to {quote(table)}")
+        conn.executemany(
+            f"insert or replace into {documents} (number, collection_id, id, content_hash) values (?, ?, ?, ?)",
+            [(number, collection.id, item, digest) for number, item, digest in change.documents],
+        )
+        if table and change.texts:
+            conn.executemany(f"insert into {quote(table)} (rowid, text) values (?, ?)", change.texts)
+        self._describe(conn, collection.id, {"full_text": table})
+
+    @staticmethod
+    def _drop_index(conn: sqlite3.Connection, table: str | None) -> None:
+        if table:
+            conn.execute(f"drop table if exists {quote(table)}")
+
     def delete(self, collection: Collection) -> None:
         """Remove a collection and all that was derived from it."""
         with self._write() as conn:
-            self._forget(conn, collection.id)
+            self._forget(conn, collection)
 
-    def _forget(self, conn: sqlite3.Connection, cid: int) -> None:
-        for name in ("embeddings", "similarities", "embeddings_issues", "embeddings_changes", "embeddings_collections"):
-            conn.execute(f"delete from {getattr(self.tables, name)} where collection_id = ?", [cid])
-        conn.execute(f"delete from {self.tables.collections} where id = ?", [cid])
+    def _forget(self, conn: sqlite3.Connection, collection: Collection) -> None:
+        self._drop_index(conn, collection.full_text)
+        for name in DERIVED:
+            conn.execute(f"delete from {getattr(self.tables, name)} where collection_id = ?", [collection.id])
+        conn.execute(f"delete from {self.tables.collections} where id = ?", [collection.id])
 
     def drop_tables(self) -> None:
         """Remove all our tables, so that the schema is as it was before the first build; what llm made stays."""
         prefix = self.tables.prefix
         with self._write() as conn:
             of_llm = conn.execute(f"select 1 from {self.tables.collections}").fetchone() is not None
+            for name in fulltext.own_indexes(conn, self.tables):
+                self._drop_index(conn, name)
             for name in reversed(NAMES):
                 if self.tables.plain(name) in table_names(conn) and not (of_llm and name in LLM_COLUMNS):
                     conn.execute(f"drop table {getattr(self.tables, name)}")

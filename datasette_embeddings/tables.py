@@ -49,6 +49,8 @@ NAMES = (
     "embeddings_issues",
     "embeddings_changes",
     "embeddings_builds",
+    "embeddings_documents",
+    "embeddings_duplicates",
     "similarities",
 )
 

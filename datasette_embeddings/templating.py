@@ -118,6 +118,23 @@ def template(source: str, columns: tuple[str, ...]) -> Callable[[Mapping[str, ob
     return render
 
 
+@lru_cache(maxsize=64)
+def names(source: str) -> tuple[str, ...]:
+    """Return the columns that a template reads, sorted; none where it is no valid one.
+
+    >>> names("{{ title }} {% if body %}{{ body|strip_html }}{% endif %}")
+    ('body', 'title')
+    """
+    from jinja2 import TemplateError, meta
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    try:
+        parsed = ImmutableSandboxedEnvironment().parse(source)
+    except TemplateError:
+        return ()
+    return tuple(sorted(meta.find_undeclared_variables(parsed)))
+
+
 def as_content(value: Any) -> str:  # noqa: ANN401
     """Return a column's value as text; raises SourceError for a BLOB that is no UTF-8 text."""
     if value is None:

@@ -31,7 +31,10 @@ class Row:
 
 
 class Source(Protocol):
-    """Rows and what is remembered of where they come from."""
+    """Rows and what is remembered of where they come from. *prepend*: what stands before every content, for the model alone."""
+
+    @property
+    def prepend(self) -> str: ...  # noqa: D102
 
     def rows(self, conn: sqlite3.Connection) -> Iterator[Row]:
         """Yield every row, reading the collection's own database through *conn*."""

@@ -1,0 +1,177 @@
+"""Full-text search of a collection: which FTS5 table holds the words of its items, and what it says to a visitor's words.
+
+A source that has an FTS5 index of its own over the columns that are embedded is searched by that; for any other, `build` keeps
+one of ours, which holds no text, only where words are.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from datasette_embeddings import templating
+from datasette_embeddings.database import column_names, item_id, quote, table_names
+from datasette_embeddings.limits import MAX_QUERY_WORDS, MAX_TEXT_MATCHES
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+
+    from datasette_embeddings.catalog import Collection
+    from datasette_embeddings.tables import Tables
+
+TOKENIZER = "porter unicode61 remove_diacritics 2"
+"""English endings are cut (a word of another language rarely suffers), accents do not matter."""
+
+SHADOWS = ("", "_data", "_idx", "_content", "_docsize", "_config")
+"""Endings of the tables that an FTS5 table consists of."""
+
+PREFIX = "embeddings_fts_"
+
+
+class Match(NamedTuple):
+    """An item that holds some of the words, and its BM25: higher is better."""
+
+    id: str
+    bm25: float
+
+
+@dataclass(frozen=True)
+class TextIndex:
+    """An FTS5 table, and how its rowids lead to items: *columns* of the table *rows*, whose *rowid* they are, make the id."""
+
+    name: str
+    rows: str
+    rowid: str
+    columns: tuple[str, ...]
+
+    def matches(self, conn: sqlite3.Connection, expression: str, limit: int = MAX_TEXT_MATCHES) -> list[Match]:
+        """Return the items that match an FTS5 expression, best first."""
+        chosen = ", ".join(f"r.{quote(column)}" for column in self.columns)
+        name = quote(self.name)
+        found = conn.execute(
+            f"select t.rank, {chosen} from {name} as t join {quote(self.rows)} as r on r.{quote(self.rowid)} = t.rowid "
+            f"where t.{name} match ? order by t.rank limit ?",
+            [expression, limit],
+        ).fetchall()
+        named = ((item_id(row[1:]), -row[0]) for row in found)
+        return [Match(item, score) for item, score in named if item is not None]
+
+    def count(self, conn: sqlite3.Connection, expression: str) -> int:
+        """Return how many texts match an FTS5 expression."""
+        name = quote(self.name)
+        return int(conn.execute(f"select count(*) from {name} where {name} match ?", [expression]).fetchone()[0])
+
+
+def text_index(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> TextIndex | None:
+    """Return the index that a collection's words are found by: ours, or its source's own; None where there is none."""
+    if collection.full_text:
+        return TextIndex(collection.full_text, tables.plain("embeddings_documents"), "number", ("id",))
+    return source_index(conn, collection.table, collection.key, embedded_columns(collection))
+
+
+def embedded_columns(collection: Collection) -> tuple[str, ...]:
+    """Return the columns whose text is embedded, as far as that is known."""
+    columns = tuple((collection.source or {}).get("columns", ()))
+    return columns or (templating.names(collection.template) if collection.table and collection.template else ())
+
+
+def source_index(
+    conn: sqlite3.Connection, table: str | None, key: Sequence[str], columns: Sequence[str]
+) -> TextIndex | None:
+    """Return the FTS5 index that a table has of its own over all of *columns*, None where it has none."""
+    if table is None or not columns or not key:
+        return None
+    pattern = "%create virtual table%using fts5%"
+    for name, sql in conn.execute("select name, sql from sqlite_master where sql like ? order by name", [pattern]):
+        options = dict(re.findall(r"""\b(content|content_rowid)\s*=\s*['"\[`]?([^'"\]`,)]*)""", sql, re.I))
+        if options.get("content", "").lower() != table.lower():
+            continue
+        if {column.lower() for column in columns} <= {column.lower() for column in column_names(conn, name)}:
+            return TextIndex(name, table, options.get("content_rowid") or "rowid", tuple(key))
+    return None
+
+
+def index_name(conn: sqlite3.Connection, tables: Tables, collection: str) -> str:
+    """Return the name for an index of ours, none of whose tables has the name of another."""
+    existing = {name.lower() for name in table_names(conn)}
+    name = tables.plain(PREFIX + collection)
+    while any(f"{name}{ending}".lower() in existing for ending in SHADOWS):
+        name += "_"
+    return name
+
+
+def index_tables(name: str | None) -> list[str]:
+    """Return the names of the tables that an index consists of."""
+    return [name + ending for ending in SHADOWS] if name else []
+
+
+def own_indexes(conn: sqlite3.Connection, tables: Tables) -> list[str]:
+    """Return the full-text indexes of ours, those included that a build left which ended early."""
+    names = tables.plain(PREFIX).replace("[", "[[]") + "*"
+    sql = "select name from sqlite_master where name glob ? and sql like 'create virtual table%using fts5(text, content=%'"
+    return [row[0] for row in conn.execute(sql, [names])]
+
+
+def supported(conn: sqlite3.Connection) -> bool:
+    """Tell whether this SQLite has FTS5, as nearly all have."""
+    return conn.execute("select 1 from pragma_module_list where name = 'fts5'").fetchone() is not None
+
+
+def is_behind(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> bool:
+    """Tell whether the index is not that of the items as they are now."""
+    if not supported(conn):
+        return False
+    if has_own(conn, collection):
+        return collection.full_text is not None
+    if collection.full_text is None:
+        return True
+    return bool(missing_items(conn, tables, collection, 1)) or has_leftovers(conn, tables, collection)
+
+
+def has_own(conn: sqlite3.Connection, collection: Collection) -> bool:
+    """Tell whether the source has an index of its own that serves."""
+    return source_index(conn, collection.table, collection.key, embedded_columns(collection)) is not None
+
+
+def missing_items(conn: sqlite3.Connection, tables: Tables, collection: Collection, limit: int = -1) -> set[str]:
+    """Return the items that are not indexed with the text that they have now."""
+    rows = conn.execute(
+        f"select e.id from {tables.embeddings} e left join {tables.embeddings_documents} d "
+        "on d.collection_id = e.collection_id and d.id = e.id and d.content_hash is e.content_hash "
+        "where e.collection_id = ? and d.id is null limit ?",
+        [collection.id, limit],
+    )
+    return {row[0] for row in rows}
+
+
+def has_leftovers(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> bool:
+    """Tell whether texts are indexed that are not those of an item any more."""
+    odd = conn.execute(
+        f"select 1 from {tables.embeddings_documents} d left join {tables.embeddings} e "
+        "on e.collection_id = d.collection_id and e.id = d.id and e.content_hash is d.content_hash "
+        "where d.collection_id = ? and e.id is null limit 1",
+        [collection.id],
+    ).fetchone()
+    return odd is not None
+
+
+PHRASE = re.compile(r'"([^"]*)"|(\w+)')
+
+
+def terms(text: str) -> list[str]:
+    """Return what an FTS5 expression can be made of: the words of a text, and what stands in double quotes as a phrase.
+
+    Each is an FTS5 string, so that no sign and no word of a visitor is an operator.
+
+    >>> terms('list "all plugins" NOT (a OR b)*')
+    ['"list"', '"all plugins"', '"NOT"', '"a"', '"OR"', '"b"']
+    """
+    found = (phrase or word for phrase, word in PHRASE.findall(text))
+    return list(dict.fromkeys(f'"{term}"' for term in found if re.search(r"\w", term)))[:MAX_QUERY_WORDS]
+
+
+def any_of(wanted: Sequence[str]) -> str:
+    """Return the expression that any of *terms* matches."""
+    return " OR ".join(wanted)
