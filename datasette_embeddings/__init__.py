@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
     import click
     from datasette.app import Datasette
+    from datasette.utils.asgi import Request
 
 __all__ = ["register"]
+
+STYLESHEET = "/-/static-plugins/datasette-embeddings-suite/embeddings.css"
 
 hookimpl = HookimplMarker("datasette")
 """Datasette's own marker, made here so that `llm` and `sqlite-utils` need not import Datasette to load our hooks."""
@@ -45,14 +48,17 @@ def register(conn: sqlite3.Connection) -> None:
 @hookimpl(tryfirst=True)
 def prepare_connection(conn: sqlite3.Connection, datasette: Datasette) -> None:
     """Add the SQL functions; first of all plugins, so that another plugin's own `llm_embed` functions replace ours."""
-    from datasette_embeddings import site, sql
+    from datasette_embeddings import site, sql, sqlthreads
     from datasette_embeddings.errors import ConfigError
 
     try:
-        embedder = site.embedder_of(datasette)
+        embedder, trusted = site.embedder_of(datasette), site.config_of(datasette).trusted_schema
     except ConfigError:
         return  # 1.0 opens connections before `startup` runs, which says what is wrong and stops
+    sqlthreads.install(datasette)
     sql.register(conn, embedder)
+    if not trusted:
+        sql.distrust(conn)
 
 
 @hookimpl
@@ -60,13 +66,14 @@ def startup(datasette: Datasette) -> Callable[[], Awaitable[None]]:
     """Check the configuration and, on 1.0, store our queries."""
     from datasette.utils import StartupError
 
-    from datasette_embeddings import compat, site
+    from datasette_embeddings import compat, site, sqlthreads
     from datasette_embeddings.errors import EmbeddingsError
 
     try:
         site.check(datasette)
     except EmbeddingsError as error:
         raise StartupError(str(error)) from error
+    sqlthreads.install(datasette)
 
     async def store_queries() -> None:
         if compat.is_v1(datasette):
@@ -107,10 +114,11 @@ def permission_resources_sql(datasette: Datasette, actor: object, action: str) -
 @hookimpl
 def asgi_wrapper(datasette: Datasette) -> Callable[[Any], Any]:
     """Embed the text of our search queries before they run; on 1.0 keep stored queries in step with the files."""
-    from datasette_embeddings import compat, prefetch, site
+    from datasette_embeddings import access, cells, compat, prefetch, site
 
     def wrap(app: Any) -> Any:  # noqa: ANN401
         wrapped = prefetch.wrap(app, datasette, lambda: site.embedder_of(datasette))
+        wrapped = access.wrap(cells.wrap(wrapped))
         return site.wrap_refresh(wrapped, datasette) if compat.is_v1(datasette) else wrapped
 
     return wrap
@@ -122,3 +130,124 @@ def register_commands(cli: click.Group) -> None:
     from datasette_embeddings.cli import embeddings
 
     cli.add_command(embeddings)
+
+
+@hookimpl
+def register_routes() -> list[tuple[str, Any]]:
+    """Add the pages at /-/embeddings."""
+    from datasette_embeddings.pages import routes
+
+    return routes()
+
+
+@hookimpl
+def extra_template_vars(
+    datasette: Datasette, request: Request | None, view_name: str | None, database: str | None, table: str | None
+) -> Callable[[], Awaitable[dict[str, Any]]]:
+    """Give templates `related` and `semantic_search`, and the row page of 0.65 its panel."""
+    from datasette_embeddings import compat, panel
+
+    async def inner() -> dict[str, Any]:
+        functions = panel.template_functions(datasette, request)
+        if view_name != "row" or compat.is_v1(datasette) or not (request and database and table):
+            return functions
+        return {**functions, "embeddings_panel": await panel.panel_html(datasette, request, database, table)}
+
+    return inner
+
+
+@hookimpl(optionalhook=True)
+def top_row(datasette: Datasette, request: Request, database: str, table: str) -> Callable[[], Awaitable[Any]]:
+    """Show what is related at the top of a row's page (1.0)."""
+    from datasette_embeddings import panel
+
+    return lambda: panel.panel_html(datasette, request, database, table)
+
+
+@hookimpl
+def extra_css_urls(datasette: Datasette, view_name: str | None) -> list[str]:
+    """Style the panel of row pages."""
+    return [datasette.urls.path(STYLESHEET)] if view_name == "row" else []
+
+
+@hookimpl
+def menu_links(datasette: Datasette, actor: object) -> Callable[[], Awaitable[list[dict[str, str]]]]:
+    """Add "Semantic search" to the main menu."""
+    from datasette_embeddings import menus
+
+    return lambda: menus.home_links(datasette, actor)
+
+
+@hookimpl(optionalhook=True)
+def homepage_actions(datasette: Datasette, actor: object) -> Callable[[], Awaitable[list[dict[str, str]]]]:
+    """Add "Semantic search" to the menu of the home page (1.0)."""
+    from datasette_embeddings import menus
+
+    return lambda: menus.home_links(datasette, actor)
+
+
+@hookimpl
+def table_actions(
+    datasette: Datasette, actor: object, database: str, table: str
+) -> Callable[[], Awaitable[list[dict[str, str]]]]:
+    """Add "Semantic search" to the menu of a table."""
+    from datasette_embeddings import menus
+
+    return lambda: menus.table_links(datasette, actor, database, table)
+
+
+@hookimpl(optionalhook=True)
+def view_actions(
+    datasette: Datasette, actor: object, database: str, view: str
+) -> Callable[[], Awaitable[list[dict[str, str]]]]:
+    """Add "Semantic search" to the menu of a view (1.0)."""
+    from datasette_embeddings import menus
+
+    return lambda: menus.table_links(datasette, actor, database, view)
+
+
+@hookimpl(optionalhook=True)
+def row_actions(
+    datasette: Datasette,
+    actor: object,
+    database: str,
+    table: str,
+    row: Any,  # noqa: ANN401
+) -> Callable[[], Awaitable[list[dict[str, str]]]]:
+    """Add "Find similar" to the menu of a row (1.0)."""
+    from datasette_embeddings import menus
+
+    return lambda: menus.row_links(datasette, actor, database, table, row)
+
+
+@hookimpl(optionalhook=True)
+def jump_items_sql(datasette: Datasette, actor: object) -> Callable[[], Awaitable[list[Any]]]:
+    """Add every collection to the jump menu (1.0)."""
+    from datasette_embeddings import menus
+
+    return lambda: menus.jump_items(datasette, actor)
+
+
+@hookimpl
+def filters_from_request(
+    request: Request, database: str, table: str, datasette: Datasette
+) -> Callable[[], Awaitable[Any]]:
+    """Narrow a table's page to the rows nearest to `?_meaning=`."""
+    from datasette_embeddings import meaning
+
+    return lambda: meaning.filter_arguments(datasette, request, database, table)
+
+
+@hookimpl
+def render_cell(
+    row: Any,  # noqa: ANN401
+    value: object,
+    column: str,
+    table: str | None,
+    database: str,
+    datasette: Datasette,
+) -> Callable[[], Awaitable[Any]] | None:
+    """Show vectors as what they are, and ids in the results of our queries as links."""
+    from datasette_embeddings import cells
+
+    return cells.render(datasette, database, table, column, value, row)

@@ -1,7 +1,7 @@
 """Who may see what was made from a table: whoever may see the table. Vectors can be turned back into text.
 
 The one permission gate: a table of ours is denied to whom the source of any collection in its database is denied, and a
-query of ours to whom its own collection's source is denied. It only ever denies, and never opens what is closed.
+query or page of ours to whom its own collection's source is denied. It only ever denies, and never opens what is closed.
 """
 
 from __future__ import annotations
@@ -10,25 +10,72 @@ import json
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from datasette_embeddings import compat, site
+from datasette_embeddings import compat, remembered
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
     from datasette.app import Datasette
+
+    from datasette_embeddings.catalog import Collection
 
 _asking: ContextVar[bool] = ContextVar("embeddings_asking", default=False)
 """Set while the gate itself asks for the permission of a source, which must not come back to the gate."""
+
+_answers: ContextVar[dict[tuple[str, ...], bool] | None] = ContextVar("embeddings_answers", default=None)
+"""What was answered in this request; a request asks for the same tables many times, and the next one asks anew."""
+
+
+def wrap(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """Return an ASGI application that asks for each permission once a request."""
+
+    async def remembering(scope: dict[str, Any], receive: object, send: object) -> None:
+        token = _answers.set({})
+        try:
+            await app(scope, receive, send)
+        finally:
+            _answers.reset(token)
+
+    return remembering
+
+
+async def may_view_all(datasette: Datasette, actor: object, database: str, tables: Iterable[str]) -> bool:
+    """Tell whether an actor may view every one of some tables of a database."""
+    for table in sorted(tables):
+        if not await _may_view(datasette, actor, database, table):
+            return False
+    return True
+
+
+async def _may_view(datasette: Datasette, actor: object, database: str, table: str) -> bool:
+    answers = _answers.get()
+    if answers is None:
+        return await compat.may_view_table(datasette, actor, database, table)
+    asked = (json.dumps(actor, sort_keys=True, default=str), database, table)
+    if asked not in answers:
+        answers[asked] = await compat.may_view_table(datasette, actor, database, table)
+    return answers[asked]
+
+
+async def may_view_collection(datasette: Datasette, actor: object, database: str, collection: Collection) -> bool:
+    """Tell whether an actor may see what is in a collection: who may view the database and all that it was made from."""
+    if not await compat.may_view_database(datasette, actor, database):
+        return False
+    return await may_view_all(datasette, actor, database, collection.source_tables)
+
+
+async def is_public(datasette: Datasette, database: str, collection: Collection) -> bool:
+    """Tell whether everybody may see what is in a collection."""
+    return await may_view_collection(datasette, None, database, collection)
 
 
 async def is_denied(datasette: Datasette, actor: object, action: str, database: str, name: str) -> bool:
     """Tell whether *actor* is denied a table (`view-table`) or query (`view-query`) because of its source."""
     if database not in datasette.databases:
         return False
-    held = await site.holdings_of(datasette, database)
+    held = await remembered.holdings_of(datasette, database)
     behind = held.behind_table(name) if action == "view-table" else held.behind_query(name)
-    for source in sorted(behind):
-        if not await compat.may_view_table(datasette, actor, database, source):
-            return True
-    return False
+    return not await may_view_all(datasette, actor, database, behind)
 
 
 async def permission_allowed(datasette: Datasette, actor: object, action: str, resource: object) -> bool | None:
@@ -46,7 +93,7 @@ async def denied_resources(datasette: Datasette, actor: object, action: str) -> 
     try:
         found = []
         for database in list(datasette.databases):
-            held = await site.holdings_of(datasette, database)
+            held = await remembered.holdings_of(datasette, database)
             names = held.derived if action == "view-table" else {query.name for query in held.queries}
             found += [(database, n) for n in sorted(names) if await is_denied(datasette, actor, action, database, n)]
         return found

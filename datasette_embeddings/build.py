@@ -17,6 +17,7 @@ from datasette_embeddings.catalog import NEXT, Collection
 from datasette_embeddings.database import connect, translated
 from datasette_embeddings.errors import StoreError
 from datasette_embeddings.matrices import load_matrix
+from datasette_embeddings.noise import noise_floor
 from datasette_embeddings.planning import Options, Task, model_fingerprint, plan_all, state_token
 from datasette_embeddings.report import Reporter, accounts, dry_run_line, size_by_table, summary, warnings
 from datasette_embeddings.store import Finish, SimilarityChange, Store
@@ -99,7 +100,8 @@ def run(task: Task, store: Store, budget: embed.Budget, report: Reporter) -> Col
     change = _derive(collection, store, spec, matrix, report)
     texts = indexing.text_change(store, collection, spec, spec.name, plan.removed)
     finish = Finish(sorted(plan.removed), task.issues(), change, {}, _refused(task, store, collection), texts)
-    finish = replace(finish, state=_state(task, store, collection, finish))
+    floor = noise_floor(model, collection, matrix)
+    finish = replace(finish, state={**_state(task, store, collection, finish), "noise_floor": floor})
     collection = store.finish(collection, finish, task.replaces)
     report.line(summary(task, outcome, collection, time.monotonic() - started))
     for warning in warnings(task, outcome):

@@ -13,6 +13,7 @@ from datasette_embeddings.tables import Tables, find_tables, has_own_tables
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
 
 QUERYABLE = re.compile(r"[A-Za-z0-9_]+\Z")
 NEXT = "~next"
@@ -132,6 +133,17 @@ def item_vector(conn: sqlite3.Connection, collection: Collection, item: str, tab
         f"select embedding from {tables.embeddings} where collection_id = ? and id = ?", [collection.id, item]
     ).fetchone()
     return row[0] if row else None
+
+
+def item_texts(
+    conn: sqlite3.Connection, collection: Collection, items: Sequence[str], tables: Tables
+) -> dict[str, str | None]:
+    """Return the stored text of some items, None where none is stored."""
+    rows = conn.execute(
+        f"select id, content from {tables.embeddings} where collection_id = ? and id in (select value from json_each(?))",
+        [collection.id, json.dumps(list(items))],
+    )
+    return {item: content if isinstance(content, str) else None for item, content in rows}
 
 
 def issues(conn: sqlite3.Connection, collection: Collection, tables: Tables) -> list[tuple[str, str, str]]:

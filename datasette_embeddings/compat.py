@@ -81,6 +81,41 @@ async def may_view_table(datasette: Datasette, actor: object, database: str, tab
     return bool(visible)
 
 
+async def may_view_database(datasette: Datasette, actor: object, database: str) -> bool:
+    """Tell whether an actor may view a database."""
+    if is_v1(datasette):
+        from datasette.resources import DatabaseResource
+
+        return bool(await datasette.allowed(action="view-database", resource=DatabaseResource(database), actor=actor))
+    visible, _ = await datasette.check_visibility(actor, permissions=[("view-database", database), "view-instance"])
+    return bool(visible)
+
+
+async def may_execute_sql(datasette: Datasette, actor: object, database: str) -> bool:
+    """Tell whether an actor may run SQL of their own on a database."""
+    if is_v1(datasette):
+        from datasette.resources import DatabaseResource
+
+        return bool(await datasette.allowed(action="execute-sql", resource=DatabaseResource(database), actor=actor))
+    return bool(await datasette.permission_allowed(actor, "execute-sql", database, default=True))
+
+
+def query_url(datasette: Datasette, database: str, sql: str, parameters: dict[str, Any]) -> str:
+    """Return the address of Datasette's own page for some SQL."""
+    from urllib.parse import urlencode
+
+    path = datasette.urls.database(database) + ("/-/query" if is_v1(datasette) else "")
+    return f"{path}?{urlencode({'sql': sql, **parameters})}"
+
+
+def table_settings(datasette: Datasette, database: str, table: str) -> dict[str, Any]:
+    """Return what the site's configuration says of a table, such as its `label_column` and `facets`."""
+    if not is_v1(datasette):
+        return dict(datasette.table_metadata(database, table))
+    databases = (datasette.config or {}).get("databases") or {}
+    return dict(((databases.get(database) or {}).get("tables") or {}).get(table) or {})
+
+
 async def actor_of(datasette: Datasette, scope: dict[str, Any]) -> object:
     """Return who asks, as Datasette itself will find out a moment later."""
     from datasette.plugins import pm

@@ -60,6 +60,7 @@ class Config:
     collections: Mapping[str, CollectionConfig] = field(default_factory=dict)
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     allow_sql: bool = False
+    trusted_schema: bool = False
     limits: Mapping[str, float] = field(default_factory=dict)
     table_prefix: str = ""
     place: str = "configuration"
@@ -99,6 +100,7 @@ def parse(block: object, place: str = "configuration") -> Config:
         collections=collections,
         models=models,
         allow_sql=_typed(block.get("allow_sql", False), bool, f"{place}: allow_sql"),
+        trusted_schema=_typed(block.get("trusted_schema", False), bool, f"{place}: trusted_schema"),
         limits=limits,
         table_prefix=_text(block.get("table_prefix", ""), f"{place}: table_prefix"),
         place=place,

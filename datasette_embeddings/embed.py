@@ -8,7 +8,6 @@ are committed as they come, so that an interrupted run loses at most the batch i
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 import time
 from collections import Counter
@@ -22,6 +21,7 @@ from datasette_embeddings.database import column_names
 from datasette_embeddings.errors import BudgetExceeded, StoreError
 from datasette_embeddings.limits import WINDOW_CHARACTERS, WINDOW_ITEMS
 from datasette_embeddings.models.base import NO_KNOWN_WORD
+from datasette_embeddings.sources import content_hash
 from datasette_embeddings.store import StoredItem
 from datasette_embeddings.tables import has_own_tables
 from datasette_embeddings.vectors import FLOAT32
@@ -135,11 +135,6 @@ class Outcome:
     tokens_unread: int = 0
     unknown: int = 0
     words: int = 0
-
-
-def content_hash(content: str | bytes) -> bytes:
-    """Return the md5 of the rendered content, as the `llm` tool computes it; 16 bytes."""
-    return hashlib.md5(content.encode("utf-8") if isinstance(content, str) else content).digest()
 
 
 def plan(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from datasette_embeddings.errors import BadVector, DimensionMismatch, ModelError, nearest
 from datasette_embeddings.limits import MAX_QUERY_CHARACTERS, QUERY_CACHE_ENTRIES
-from datasette_embeddings.models import BUILT_IN, built_in, configured_name, get_model
+from datasette_embeddings.models import BUILT_IN, built_in, configured_name, get_model, is_loaded
 from datasette_embeddings.vectors import encode
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from datasette_embeddings.budget import Budget
     from datasette_embeddings.catalog import Collection
+    from datasette_embeddings.guard import Guard
     from datasette_embeddings.models import EmbeddingModel, Item, Purpose
 
 _cache: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
@@ -30,7 +31,8 @@ class Embedder:
     *settings*: the `models:` block of the configuration. *allow_remote*: whether a text that is not in the cache may be
     sent to another machine. *named*: the models that may be loaded beside the built-in ones; None for any. A name in SQL or
     in a database file may come from a stranger, and loading a model can mean a download or reading a folder. *budget*: how
-    many texts may be sent to another machine; None for any number.
+    many texts may be sent to another machine; None for any number. *guard*: whose turn it is to ask a model, and for how
+    long; None where nobody else waits.
     """
 
     default_model: str = "static"
@@ -38,18 +40,30 @@ class Embedder:
     allow_remote: bool = True
     named: frozenset[str] | None = None
     budget: Budget | None = None
+    guard: Guard | None = None
 
     def model(self, name: str) -> EmbeddingModel:
         """Return the model of that name; raises ModelError where it cannot be had or may not be loaded here."""
         if self.named is None:
-            return get_model(name, self.settings)
+            return self._loaded(name)
         allowed = configured_name(name, self.named, self.settings) or built_in(name)
         if allowed is None:
             raise ModelError(
                 f"the model {name!r} is not named in this site's configuration, so it is not loaded; "
                 f"add it under `models:` there ({nearest(name, {*self.named, *BUILT_IN})})"
             )
-        return get_model(allowed, self.settings)
+        return self._loaded(allowed)
+
+    def _loaded(self, name: str) -> EmbeddingModel:
+        """Return a model; one that is still to be loaded, which can take long, is loaded in a thread of its own."""
+        if self.guard is None or is_loaded(name, self.settings):
+            return get_model(name, self.settings)
+        with self.guard.turn(name):
+            return self.guard.away(
+                name,
+                lambda: get_model(name, self.settings),
+                f"{name} is being loaded, which takes longer than a query may run here",
+            )
 
     def query(self, collection: Collection, text: str) -> bytes | None:
         """Return the vector of a query by the collection's own model and prefix; None for an empty text.
@@ -92,14 +106,27 @@ class Embedder:
                 "or set `allow_sql: true` in the plugin's configuration"
             )
         _require_modality(model, item)
+
+        def embed() -> bytes:
+            blob = encode(model.embed_one(item, purpose))
+            with _lock:
+                _cache[key] = blob
+                while len(_cache) > QUERY_CACHE_ENTRIES:
+                    _cache.popitem(last=False)
+            return blob
+
+        if self.guard is None or model.quick:
+            if self.guard:
+                self.guard.check_time()
+            self._spend(model)
+            return embed()
+        with self.guard.turn(name):
+            self._spend(model)
+            return self.guard.away(name, embed, f"{name} gave no vector in the time that a query may run here")
+
+    def _spend(self, model: EmbeddingModel) -> None:
         if model.remote and self.budget:
             self.budget.spend()
-        blob = encode(model.embed_one(item, purpose))
-        with _lock:
-            _cache[key] = blob
-            while len(_cache) > QUERY_CACHE_ENTRIES:
-                _cache.popitem(last=False)
-        return blob
 
 
 def _require_modality(model: EmbeddingModel, item: Item) -> None:

@@ -19,6 +19,8 @@ and is meant to be shown to people as it is.
 
 from __future__ import annotations
 
+import os
+import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -92,3 +94,35 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean {close[0]}?"
     return "known: " + (", ".join(known) or "none")
+
+
+FOLDER = re.compile(
+    r"""(?P<address>\b(?!file:)[a-z][\w+.-]*://[^\s'"]+)"""
+    r"""|(?:(?:file://|~|(?<![\w.:-]))(?:/|\\\\)|(?<!\w)[a-z]:[/\\])(?=\S)"""
+    r"""(?:[/\\]*[^\s/\\'"`(),;:<>][^/\\'"`(),;:<>\n]*[/\\]+)*""",
+    re.I,
+)
+"""A web address, or the folders of an absolute path (whose names may hold spaces), of POSIX or Windows."""
+
+SECRET = re.compile(r"key|token|secret|password|credential", re.I)
+"""In the name of an environment variable: its value is nobody's business."""
+
+SECRET_CHARACTERS = 8
+"""Shorter values of such variables are no keys, but words such as `none`."""
+
+VISITORS_CHARACTERS = 600
+"""Longest sentence that visitors are shown; the words of a library below can go on for pages."""
+
+
+def for_visitors(said: object) -> str:
+    """Return what an error says, for people who may know the site but not its machine: without folders and without keys.
+
+    >>> for_visitors("minilm: /home/me/my models/model.safetensors is missing; see https://example.org/a/b")
+    'minilm: model.safetensors is missing; see https://example.org/a/b'
+    """
+    sentence = " ".join(str(said).split())
+    for name, value in os.environ.items():
+        if len(value) >= SECRET_CHARACTERS and SECRET.search(name):
+            sentence = sentence.replace(value, "[key]")
+    sentence = FOLDER.sub(lambda found: found["address"] or "", sentence)
+    return sentence if len(sentence) <= VISITORS_CHARACTERS else sentence[: VISITORS_CHARACTERS - 1] + "…"

@@ -6,6 +6,7 @@ one of ours, which holds no text, only where words are.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -58,10 +59,21 @@ class TextIndex:
         named = ((item_id(row[1:]), -row[0]) for row in found)
         return [Match(item, score) for item, score in named if item is not None]
 
-    def count(self, conn: sqlite3.Connection, expression: str) -> int:
-        """Return how many texts match an FTS5 expression."""
+    def most(self, conn: sqlite3.Connection, wanted: Sequence[str]) -> float:
+        """Return the BM25 that no text can exceed for some terms, at least that of a single word which no text has.
+
+        FTS5 sums idf * f (k1 + 1) / (f + k1 (...)), f being how often a text has the term, k1 = 1.2
+        (https://sqlite.org/fts5.html#the_bm25_function). A term that no text has counts in full.
+        """
+        (texts,) = conn.execute(f"select count(*) from {quote(self.name + '_docsize')}").fetchone()
         name = quote(self.name)
-        return int(conn.execute(f"select count(*) from {name} where {name} match ?", [expression]).fetchone()[0])
+        sql = f"select count(*) from {name} where {name} match ?"
+        counts = [conn.execute(sql, [term]).fetchone()[0] for term in wanted]
+        idf = [max(1e-6, math.log((texts - count + 0.5) / (count + 0.5))) for count in counts]
+        return max((K1 + 1) * sum(idf), math.log(2 * texts + 1), 1e-6)
+
+
+K1 = 1.2
 
 
 def text_index(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> TextIndex | None:

@@ -12,17 +12,22 @@ import orjson
 
 from datasette_embeddings import scan, vectors
 from datasette_embeddings.catalog import find_collection
+from datasette_embeddings.database import item_id
 from datasette_embeddings.errors import BadVector, DimensionMismatch, EmbeddingsError
 from datasette_embeddings.limits import DEFAULT_K
-from datasette_embeddings.search import nearest_items
+from datasette_embeddings.search import hybrid_items, nearest_items
+from datasette_embeddings.sqlthreads import recorded
 from datasette_embeddings.tables import find_tables
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
 
+    from datasette_embeddings.catalog import Collection
     from datasette_embeddings.embedder import Embedder
     from datasette_embeddings.models import Purpose
+    from datasette_embeddings.search import Hit
+    from datasette_embeddings.tables import Tables
 
 PURPOSES = ("document", "query")
 
@@ -81,13 +86,14 @@ class SQLFunction:
 
     @property
     def arities(self) -> list[int]:
-        """How many arguments each form takes."""
-        return sorted({len(form.split(",")) for form in self.arguments})
+        """How many arguments each form takes; -1 for any number."""
+        return sorted({-1 if "..." in form else len(form.split(",")) for form in self.arguments})
 
 
 def strict(function: Callable[..., Any]) -> Callable[[Session], Callable[..., Any]]:
     """Make a function NULL whenever one of its arguments is NULL."""
 
+    @recorded
     def null_for_null(*arguments: object) -> object:
         return None if None in arguments else function(*arguments)
 
@@ -145,6 +151,11 @@ def key_part(item: object, number: object) -> str | None:
     return tilde_decode(parts[place]) if place < len(parts) else None
 
 
+def joined_id(*parts: object) -> str | None:
+    """Return the item id of a row with a compound key."""
+    return item_id(parts)
+
+
 class Average:
     """Aggregate: the plain mean of embeddings, summed in float64; NULL over no rows, NULLs left out."""
 
@@ -152,6 +163,7 @@ class Average:
         self.total: Any = None
         self.count = 0
 
+    @recorded
     def step(self, blob: object) -> None:
         """Add one row."""
         if blob is None:
@@ -166,6 +178,7 @@ class Average:
         self.total += vector
         self.count += 1
 
+    @recorded
     def finalize(self) -> bytes | None:
         """Return the mean."""
         return None if self.total is None else vectors.encode(self.total / self.count)
@@ -174,6 +187,7 @@ class Average:
 def make_text(session: Session) -> Callable[..., bytes | None]:
     """Return embed_text for a session."""
 
+    @recorded
     def embed_text(*arguments: object) -> bytes | None:
         if None in arguments:
             return None
@@ -192,6 +206,7 @@ def make_text(session: Session) -> Callable[..., bytes | None]:
 def make_query(session: Session) -> Callable[..., bytes | None]:
     """Return embed_query for a session."""
 
+    @recorded
     def embed_query(name: object, text: object) -> bytes | None:
         if name is None or text is None:
             return None
@@ -203,6 +218,7 @@ def make_query(session: Session) -> Callable[..., bytes | None]:
 def make_image(session: Session) -> Callable[..., bytes | None]:
     """Return embed_image for a session."""
 
+    @recorded
     def embed_image(model: object, image: object) -> bytes | None:
         if model is None or image is None:
             return None
@@ -216,20 +232,57 @@ def make_image(session: Session) -> Callable[..., bytes | None]:
 def make_search(session: Session) -> Callable[..., str | None]:
     """Return embed_search for a session."""
 
+    @recorded
     def embed_search(name: object, query: object, k: object = DEFAULT_K, ids: object = ()) -> str | None:
         if name is None or query is None or k is None or ids is None:
             return None
-        tables = find_tables(session.conn)
-        collection = find_collection(session.conn, str(name), tables)
-        number = as_count(k)
-        chosen = as_ids(ids) if ids != () else None
-        vector = query if isinstance(query, bytes) else session.embedder.query(collection, as_text(query))
-        if vector is None or tables is None or number == 0:
+        wanted = Wanted.of(session, name, k, ids)
+        vector = query if isinstance(query, bytes) else session.embedder.query(wanted.collection, as_text(query))
+        if vector is None or wanted.k == 0:
             return "[]"
-        hits = nearest_items(session.conn, tables, collection, vector, number, chosen)
-        return orjson.dumps([hit._asdict() for hit in hits]).decode()
+        return as_json(nearest_items(session.conn, wanted.tables, wanted.collection, vector, wanted.k, wanted.ids))
 
     return embed_search
+
+
+def make_hybrid(session: Session) -> Callable[..., str | None]:
+    """Return embed_hybrid for a session."""
+
+    @recorded
+    def embed_hybrid(name: object, query: object, k: object = DEFAULT_K, ids: object = ()) -> str | None:
+        if name is None or query is None or k is None or ids is None:
+            return None
+        wanted = Wanted.of(session, name, k, ids)
+        text = as_text(query)
+        vector = session.embedder.query(wanted.collection, text)
+        if vector is None or wanted.k == 0:
+            return "[]"
+        return as_json(hybrid_items(session.conn, wanted.tables, wanted.collection, vector, text, wanted.k, wanted.ids))
+
+    return embed_hybrid
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a search is asked for besides its query: of which collection, how many items, and among which."""
+
+    tables: Tables
+    collection: Collection
+    k: int
+    ids: list[str] | None
+
+    @classmethod
+    def of(cls, session: Session, name: object, k: object, ids: object) -> Wanted:
+        """Return the checked arguments of a search; *ids* is () where none are given."""
+        tables = find_tables(session.conn)
+        collection = find_collection(session.conn, str(name), tables)
+        assert tables is not None
+        return cls(tables, collection, as_count(k), as_ids(ids) if ids != () else None)
+
+
+def as_json(hits: list[Hit]) -> str:
+    """Return results for json_each."""
+    return orjson.dumps([hit._asdict() for hit in hits]).decode()
 
 
 def as_text(value: object) -> str:
@@ -414,11 +467,27 @@ FUNCTIONS: tuple[SQLFunction, ...] = (
         (("embed_key('a~2Cb,7', 0)", "a,b"), ("embed_key('a~2Cb,7', 1)", "7")),
     ),
     SQLFunction(
+        "embed_id",
+        ("a, b, ...",),
+        "text",
+        "The item id of a row with a compound key, from the values of its key columns.",
+        strict(joined_id),
+        (("embed_id('a,b', 7)", "a~2Cb,7"),),
+    ),
+    SQLFunction(
         "embed_search",
         ("collection, query", "collection, query, k", "collection, query, k, ids"),
         'JSON array of {"id", "score"}',
         "The k items (10 unless told) of a collection nearest to a text or a vector, best first, for json_each; ids, a "
         "JSON array, narrows before the k are chosen.",
         make_search,
+    ),
+    SQLFunction(
+        "embed_hybrid",
+        ("collection, text", "collection, text, k", "collection, text, k, ids"),
+        'JSON array of {"id", "score"}',
+        "As embed_search, by words and meaning together: the score is the cosine similarity, raised by how much of the "
+        "query's words the row holds. Without a full-text index, it is embed_search.",
+        make_hybrid,
     ),
 )

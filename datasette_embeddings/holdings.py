@@ -1,36 +1,50 @@
-"""What one database holds of ours, as far as serving it needs to know: queries, tables, and the sources behind them."""
+"""What one database holds of ours, as far as serving it needs to know: collections, queries, tables and what is behind them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from datasette_embeddings.catalog import collections
+from datasette_embeddings import catalog
 from datasette_embeddings.database import table_names
+from datasette_embeddings.fulltext import index_tables, own_indexes
+from datasette_embeddings.labels import joinable
 from datasette_embeddings.queries import Query, queries_of
-from datasette_embeddings.tables import NAMES, find_tables
+from datasette_embeddings.tables import NAMES, Tables, find_tables
 
 if TYPE_CHECKING:
     import sqlite3
 
+    from datasette_embeddings.catalog import Collection
+
 
 @dataclass(frozen=True)
 class Holdings:
-    """*derived*: our tables, in lower case. *sources*: collection -> the tables that its rows were read from."""
+    """*derived*: our tables, in lower case. *with_row_pages*: collections whose items are rows of a table, not of a view."""
 
+    tables: Tables | None = None
+    collections: dict[str, Collection] = field(default_factory=dict)
     queries: list[Query] = field(default_factory=list)
     derived: frozenset[str] = frozenset()
-    sources: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    with_row_pages: frozenset[str] = frozenset()
 
-    def behind_table(self, table: str) -> set[str]:
+    @property
+    def sources(self) -> frozenset[str]:
+        """The tables that the rows of all collections were read from."""
+        return frozenset(source for found in self.collections.values() for source in found.source_tables)
+
+    def of_table(self, table: str) -> list[Collection]:
+        """Return the collections made from a table or view of that name, as it is stored."""
+        return [found for found in self.collections.values() if found.table == table]
+
+    def behind_table(self, table: str) -> frozenset[str]:
         """Return the source tables whose rows a table of ours may tell of: those of all collections."""
-        if table.lower() not in self.derived:
-            return set()
-        return {source for tables in self.sources.values() for source in tables}
+        return self.sources if table.lower() in self.derived else frozenset()
 
-    def behind_query(self, name: str) -> set[str]:
+    def behind_query(self, name: str) -> frozenset[str]:
         """Return the source tables behind one of our queries."""
-        return {source for query in self.queries if query.name == name for source in self.sources[query.collection]}
+        query = next((query for query in self.queries if query.name == name), None)
+        return frozenset(self.collections[query.collection].source_tables if query else ())
 
 
 def read(conn: sqlite3.Connection) -> Holdings:
@@ -39,6 +53,13 @@ def read(conn: sqlite3.Connection) -> Holdings:
     if tables is None:
         return Holdings()
     existing = table_names(conn)
-    derived = frozenset(tables.plain(name).lower() for name in NAMES if tables.plain(name) in existing)
-    sources = {collection.name: collection.source_tables for collection in collections(conn, tables)}
-    return Holdings(queries_of(conn), derived, sources)
+    names = [tables.plain(name) for name in NAMES]
+    names += [name for index in own_indexes(conn, tables) for name in index_tables(index)]
+    derived = frozenset(name.lower() for name in names if name in existing)
+    collections = {collection.name: collection for collection in catalog.collections(conn, tables)}
+    rows = frozenset(
+        name
+        for name, found in collections.items()
+        if existing.get(found.table or "") == "table" and joinable(conn, found)
+    )
+    return Holdings(tables, collections, queries_of(conn), derived, rows)

@@ -10,7 +10,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from datasette_embeddings import fulltext
-from datasette_embeddings.embed import content_hash
+from datasette_embeddings.sources import content_hash
 from datasette_embeddings.store import TextChange
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _texts(conn: sqlite3.Connection, tables: Tables, collection: Collection, spe
     waiting = dict(conn.execute(sql, [collection.id]).fetchall())
     prepend = len(spec.source.prepend)
     for row in spec.source.rows(conn):
-        if row.id in waiting and isinstance(row.content, str):
+        if row.id is not None and row.id in waiting and isinstance(row.content, str):
             del waiting[row.id]
             yield row.id, content_hash(row.content), row.content[prepend:]
     for item, digest in waiting.items():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from datasette_embeddings.config import CollectionConfig
 from datasette_embeddings.database import column_names, quote, real_name, table_key
 from datasette_embeddings.errors import SourceError
+from datasette_embeddings.labels import TITLE_NAMES
 
 if TYPE_CHECKING:
     import sqlite3
@@ -16,7 +17,6 @@ SAMPLE_ROWS = 300
 MIN_WORDS = 2.0
 """A column whose values have fewer words on average holds names or codes, not language."""
 
-TITLE_NAMES = ("title", "name", "headline", "subject", "label", "heading", "summary")
 NOT_TEXT = re.compile(r"^\s*(https?://\S+|[\w.+-]+@[\w.-]+|[\d\s:.,TZ+/-]+|[0-9a-f-]{16,})\s*$", re.I)
 
 

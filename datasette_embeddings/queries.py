@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from datasette_embeddings.catalog import Collection, collections
-from datasette_embeddings.database import column_names, literal, quote, table_names
-from datasette_embeddings.keys import plain_or_quoted, row_condition
-from datasette_embeddings.limits import DEFAULT_K
+from datasette_embeddings.database import literal, quote
+from datasette_embeddings.keys import UNTYPED, declared_types, matches, plain_or_quoted, row_condition
+from datasette_embeddings.labels import joinable, key_parts, label_column
+from datasette_embeddings.limits import DEFAULT_K, NEAR_IDENTICAL
 from datasette_embeddings.tables import Tables, find_tables
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Query:
     title: str
     description: str
     collection: str
+    parameters: tuple[str, ...] = ("q",)
 
 
 @dataclass(frozen=True)
@@ -42,25 +45,17 @@ def queries_of(conn: sqlite3.Connection) -> list[Query]:
     found = []
     for collection in collections(conn, tables):
         if collection.queryable:
-            found += [search_query(conn, tables, collection), related_query(conn, tables, collection)]
+            found += [query(conn, tables, collection) for query in (hybrid_query, search_query, related_query)]
+            if collection.similarities:
+                found.append(duplicates_query(conn, tables, collection))
     return found
 
 
 def search_query(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> Query:
     """Return `search_c(q)`."""
-    found = alias("found", collection)
-    item = f"json_extract({found}.value, '$.id')"
-    join = join_source(conn, tables, collection, item)
-    sql = _lines(
-        "select",
-        _columns(f"{item} as id", *join.columns, f"json_extract({found}.value, '$.score') as score"),
-        f"from json_each(embed_search({literal(collection.name)}, :q, {DEFAULT_K})) as {found}",
-        join.clause,
-        f"order by score desc, {item}",
-    )
     return Query(
         f"search_{collection.name}",
-        sql,
+        search_sql(conn, tables, collection, "embed_search"),
         f"Search {collection.name} by meaning",
         f"The {DEFAULT_K} rows of {collection.name} whose meaning is nearest to q. The score is a cosine similarity: "
         "1 is the same, 0 unrelated.",
@@ -68,49 +63,173 @@ def search_query(conn: sqlite3.Connection, tables: Tables, collection: Collectio
     )
 
 
-def related_query(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> Query:
-    """Return `related_c(id)`: from the stored similarities, or computed where there are none."""
-    sql = _stored(conn, tables, collection) if collection.similarities else _computed(conn, tables, collection)
+def hybrid_query(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> Query:
+    """Return `hybrid_c(q)`."""
     return Query(
-        f"related_{collection.name}",
-        sql,
-        f"Related {collection.name}",
-        f"The rows of {collection.name} nearest in meaning to the one with this id.",
+        f"hybrid_{collection.name}",
+        search_sql(conn, tables, collection, "embed_hybrid"),
+        f"Search {collection.name} by words and meaning",
+        f"The {DEFAULT_K} rows of {collection.name} nearest to q, by its words and its meaning together. The score is a cosine "
+        "similarity, raised where a row holds the query's own words.",
         collection.name,
     )
 
 
-def _stored(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> str:
+def search_sql(
+    conn: sqlite3.Connection,
+    tables: Tables,
+    collection: Collection,
+    function: str,
+    k: int = DEFAULT_K,
+    among: str = "",
+) -> str:
+    """Return the SQL of a search for :q by one of our functions; *among*: SQL that gives the ids to search, as JSON."""
+    found = alias("found", collection)
+    item = f"json_extract({found}.value, '$.id')"
+    join = join_source(conn, tables, collection, item)
+    ids = f", (\n  {among}\n)" if among else ""
+    return _lines(
+        "select",
+        _columns(f"{item} as id", f"json_extract({found}.value, '$.score') as score", *join.columns),
+        f"from json_each({function}({literal(collection.name)}, :q, {k}{ids})) as {found}",
+        join.clause,
+        f"order by score desc, {item}",
+    )
+
+
+def ids_of_rows(conn: sqlite3.Connection, collection: Collection, conditions: Sequence[str]) -> str:
+    """Return SQL that gives the ids of the source's rows that meet all conditions, as a JSON array."""
+    table = plain_or_quoted(str(collection.table))
+    return f"select json_group_array({item_of_row(conn, collection)}) from {table} where {' and '.join(conditions)}"
+
+
+def item_of_row(conn: sqlite3.Connection, collection: Collection) -> str:
+    """Return SQL that gives the item id of a row of the source."""
+    table = plain_or_quoted(str(collection.table))
+    parts = [f"{table}.{plain_or_quoted(column)}" for column in collection.key]
+    if len(parts) > 1:
+        return f"embed_id({', '.join(parts)})"
+    kind = declared_types(conn, str(collection.table)).get(collection.key[0], "INTEGER")
+    return f"cast({parts[0]} as text)" if UNTYPED.match(kind) else parts[0]
+
+
+def duplicates_query(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> Query:
+    """Return `duplicates_c()`: each pair once, by the index that holds such pairs only."""
+    pair = alias("similarities", collection)
+    table = shown(tables.plain("similarities"), pair)
+    here = f"collection_id = {collection_id(tables, collection)}"
+    labels = _labels(conn, tables, collection, pair)
+    sql = _lines(
+        "select",
+        _columns(
+            f"{pair}.id as id",
+            f"{pair}.other_id as other_id",
+            f"{pair}.score as score",
+            *(label.column for label in labels),
+        ),
+        f"from {table}",
+        *(label.clause for label in labels),
+        f"where {pair}.{here}",
+        f"  and {pair}.score >= {NEAR_IDENTICAL}",
+        f"  and ({pair}.id < {pair}.other_id or not exists (",
+        f"    select 1 from {plain_or_quoted(tables.plain('similarities'))} as reverse",
+        f"    where reverse.id = {pair}.other_id and reverse.collection_id = {pair}.collection_id and reverse.other_id = {pair}.id",
+        "  ))",
+        f"order by {pair}.score desc, {pair}.id, {pair}.other_id",
+    )
+    return Query(
+        f"duplicates_{collection.name}",
+        sql,
+        f"Near-identical {collection.name}",
+        f"Pairs of {collection.name} that say almost the same, such as a wire story in two papers: a similarity of "
+        f"{NEAR_IDENTICAL} or more among the nearest rows of each.",
+        collection.name,
+        (),
+    )
+
+
+@dataclass(frozen=True)
+class Label:
+    """A column that says which row one side of a pair is, and the join that finds it."""
+
+    column: str
+    clause: str
+
+
+def _labels(conn: sqlite3.Connection, tables: Tables, collection: Collection, pair: str) -> list[Label]:
+    """Return the label columns of both sides of a pair, where the source is a table that can be joined."""
+    column = label_column(conn, collection)
+    if column is None:
+        return []
+    kinds, table = declared_types(conn, str(collection.table)), plain_or_quoted(str(collection.table))
+    found = []
+    for side, prefix, other in (("id", "one", ""), ("other_id", "other", "other_")):
+        item = f"{pair}.{side}"
+        condition = " and ".join(
+            matches(f"{prefix}.{plain_or_quoted(name)}", kinds.get(name, "INTEGER"), part)
+            for name, part in zip(collection.key, key_parts(collection, item), strict=True)
+        )
+        name = plain_or_quoted(
+            other + (column if column.lower() not in {"id", "score", "other_id"} else f"row_{column}")
+        )
+        found.append(Label(f"{prefix}.{plain_or_quoted(column)} as {name}", f"join {table} as {prefix} on {condition}"))
+    return found
+
+
+def related_query(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> Query:
+    """Return `related_c(id)`: from the stored similarities, or computed where there are none."""
+    return Query(
+        f"related_{collection.name}",
+        related_sql(conn, tables, collection, usual_number(collection)),
+        f"Related {collection.name}",
+        f"The rows of {collection.name} nearest in meaning to the one with this id.",
+        collection.name,
+        ("id",),
+    )
+
+
+def usual_number(collection: Collection) -> int:
+    """Return how many related items are shown: as many as are stored, DEFAULT_K at most."""
+    return min(DEFAULT_K, collection.similarities or DEFAULT_K)
+
+
+def related_sql(conn: sqlite3.Connection, tables: Tables, collection: Collection, k: int) -> str:
+    """Return the SQL that gives the *k* nearest rows of the one with :id."""
+    stored = collection.similarities and k <= collection.similarities
+    return (_stored if stored else _computed)(conn, tables, collection, k)
+
+
+def _stored(conn: sqlite3.Connection, tables: Tables, collection: Collection, k: int) -> str:
     similar = alias("similarities", collection)
     join = join_source(conn, tables, collection, f"{similar}.other_id")
     return _lines(
         "select",
-        _columns(f"{similar}.other_id as id", *join.columns, f"{similar}.score as score"),
+        _columns(f"{similar}.other_id as id", f"{similar}.score as score", *join.columns),
         f"from {shown(tables.plain('similarities'), similar)}",
         join.clause,
         f"where {similar}.collection_id = {collection_id(tables, collection)}",
         f"  and {similar}.id = :id",
         f"order by {similar}.score desc, {similar}.other_id",
-        f"limit {DEFAULT_K}",
+        f"limit {k}",
     )
 
 
-def _computed(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> str:
+def _computed(conn: sqlite3.Connection, tables: Tables, collection: Collection, k: int) -> str:
     found = alias("found", collection)
     item = f"json_extract({found}.value, '$.id')"
     join = join_source(conn, tables, collection, item)
     embeddings = plain_or_quoted(tables.plain("embeddings"))
     return _lines(
         "select",
-        _columns(f"{item} as id", *join.columns, f"json_extract({found}.value, '$.score') as score"),
+        _columns(f"{item} as id", f"json_extract({found}.value, '$.score') as score", *join.columns),
         f"from json_each(embed_search({literal(collection.name)}, (",
         f"  select embedding from {embeddings}",
         f"  where collection_id = {collection_id(tables, collection)} and id = :id",
-        f"), {DEFAULT_K + 1})) as {found}",
+        f"), {k + 1})) as {found}",
         join.clause,
         f"where {item} != :id",
         f"order by score desc, {item}",
-        f"limit {DEFAULT_K}",
+        f"limit {k}",
     )
 
 
@@ -121,16 +240,11 @@ def collection_id(tables: Tables, collection: Collection) -> str:
 
 def join_source(conn: sqlite3.Connection, tables: Tables, collection: Collection, item: str) -> Join:
     """Return the join from an item's id to the row it was made of, by the source's own key and index."""
-    table = collection.table
-    if table is None or table not in table_names(conn) or not collection.key:
+    if not joinable(conn, collection):
         return _join_embeddings(tables, collection, item)
-    known = column_names(conn, table)
-    if any(column not in known for column in collection.key if column != "rowid"):
-        return _join_embeddings(tables, collection, item)
-    name = plain_or_quoted(table)
-    parts = [item] if len(collection.key) == 1 else [f"embed_key({item}, {n})" for n in range(len(collection.key))]
-    condition = row_condition(conn, table, collection.key, parts)
-    return Join(tuple(_own_columns(conn, table, collection)), f"join {name} on {condition}")
+    table = str(collection.table)
+    condition = row_condition(conn, table, collection.key, key_parts(collection, item))
+    return Join(tuple(_own_columns(conn, table, collection)), f"join {plain_or_quoted(table)} on {condition}")
 
 
 def _join_embeddings(tables: Tables, collection: Collection, item: str) -> Join:

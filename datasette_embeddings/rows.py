@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from datasette_embeddings.database import column_names, quote, table_names
+from datasette_embeddings.database import column_names, quote
 from datasette_embeddings.functions import key_part
 from datasette_embeddings.keys import row_condition
+from datasette_embeddings.labels import joinable
 
 if TYPE_CHECKING:
     import sqlite3
@@ -21,9 +22,8 @@ EXCERPT_CHARACTERS = 200
 
 def excerpts(conn: sqlite3.Connection, tables: Tables, collection: Collection, ids: Sequence[str]) -> dict[str, str]:
     """Return a line of text for each item: from its source row where that is a table, else from the stored content."""
-    table = collection.table
-    if table and table in table_names(conn) and collection.key:
-        return {item: _from_row(conn, table, collection, item) for item in ids}
+    if joinable(conn, collection):
+        return {item: _from_row(conn, str(collection.table), collection, item) for item in ids}
     found = {}
     for item in ids:
         row = conn.execute(
@@ -34,16 +34,38 @@ def excerpts(conn: sqlite3.Connection, tables: Tables, collection: Collection, i
 
 
 def _from_row(conn: sqlite3.Connection, table: str, collection: Collection, item: str) -> str:
+    row = source_row(conn, collection, item) or {}
     recorded = tuple((collection.source or {}).get("columns", ()))
     names = recorded or tuple(c for c in column_names(conn, table) if c not in collection.key)
-    chosen = ", ".join(quote(name) for name in names)
+    return shorten(" · ".join(row[name] for name in names if isinstance(row.get(name), str) and row[name].strip()))
+
+
+def source_row(conn: sqlite3.Connection, collection: Collection, item: str) -> dict[str, Any] | None:
+    """Return the row of the source that an item was made of, all its columns; None where it is gone."""
+    table = str(collection.table)
     key = [item] if len(collection.key) == 1 else [key_part(item, n) for n in range(len(collection.key))]
-    parts = [f":part{n}" for n in range(len(key))]
     values = {f"part{n}": value for n, value in enumerate(key)}
-    where = row_condition(conn, table, collection.key, parts)
-    row = conn.execute(f"select {chosen} from {quote(table)} where {where}", values).fetchone()
-    texts = [value for value in row or () if isinstance(value, str) and value.strip()]
-    return shorten(" · ".join(texts))
+    where = row_condition(conn, table, collection.key, [f":{name}" for name in values])
+    cursor = conn.execute(f"select * from {quote(table)} where {where}", values)
+    found = cursor.fetchone()
+    return None if found is None else dict(zip((column[0] for column in cursor.description), found, strict=True))
+
+
+def commonest(conn: sqlite3.Connection, table: str, columns: Sequence[str]) -> dict[str, list[tuple[str, int]]]:
+    """Return the commonest values of some columns, with how many rows have each; columns that are not there are left out."""
+    known = column_names(conn, table)
+    found = {}
+    for column in columns:
+        if column in known:
+            name = quote(column)
+            sql = f"select {name}, count(*) from {quote(table)} where {name} is not null group by 1 order by 2 desc, 1 limit ?"
+            counts = conn.execute(sql, [FACET_VALUES]).fetchall()
+            found[column] = [(str(value), count) for value, count in counts if not isinstance(value, bytes)]
+    return found
+
+
+FACET_VALUES = 8
+"""Values of a facet that are offered beside a search; the table's own page has all."""
 
 
 def shorten(text: str | None) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from datasette_embeddings import vectors
+from datasette_embeddings.sqlthreads import recorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +32,7 @@ def make_cosine() -> Cosine:
     return kernel_cosine() or numpy_cosine()
 
 
+@recorded
 def careful_cosine(a: object, b: object) -> float | None:
     """Return the cosine of any two SQL values: NULL for NULL, BadVector for what is no embedding."""
     if a is None or b is None:

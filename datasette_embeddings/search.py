@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from datasette_embeddings import matrices, vectors
+from datasette_embeddings import fulltext, matrices, vectors
 from datasette_embeddings.errors import DimensionMismatch
 from datasette_embeddings.limits import MAX_K
 
@@ -91,3 +91,42 @@ def best(scored: Scored, k: int) -> list[Hit]:
         chosen = np.arange(len(ids))
     found = [Hit(ids[i], float(scores[i])) for i in chosen.tolist()]
     return sorted(found, key=lambda hit: (-hit.score, hit.id))[:k]
+
+
+def hybrid_items(
+    conn: sqlite3.Connection,
+    tables: Tables,
+    collection: Collection,
+    query: bytes,
+    text: str,
+    k: int,
+    ids: Sequence[str] | None = None,
+) -> list[Hit]:
+    """Return the *k* items nearest to a query by the vector *query* and the words of *text* together.
+
+    Without a full-text index, or where no word is found, these are the nearest items by vector.
+    """
+    scored = scores_of(conn, tables, collection, query, ids)
+    return best(Scored(scored.ids, raised(conn, tables, collection, scored, text)), k)
+
+
+def raised(
+    conn: sqlite3.Connection, tables: Tables, collection: Collection, scored: Scored, text: str
+) -> NDArray[np.float64]:
+    """Return scores raised by the words that an item holds: v + (1 - v) c^2, at least v and at most 1.
+
+    v is the cosine, and c in [0, 1] how much of the BM25 that the query could reach at most the item does reach. So full-text
+    search closes a share of the distance to 1, hardly any where it finds little; a floor on cosines keeps its meaning. Of 13
+    corpora with two models, no mean reciprocal rank fell significantly below the better of the two searches, and ten rose
+    above both (docs/performance.md).
+    """
+    index = fulltext.text_index(conn, tables, collection)
+    wanted = fulltext.terms(text)
+    if index is None or not wanted:
+        return scored.scores
+    found = dict(index.matches(conn, fulltext.any_of(wanted)))
+    most = index.most(conn, wanted)
+    share = np.array([found.get(item, 0.0) for item in scored.ids]) / most
+    return np.asarray(
+        np.round(scored.scores + (1.0 - scored.scores) * np.clip(share, 0.0, 1.0) ** 2, vectors.SCORE_DECIMALS)
+    )

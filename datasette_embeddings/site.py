@@ -1,4 +1,4 @@
-"""What the plugin is within one running Datasette: its checked configuration, and the queries it provides."""
+"""What the plugin is within one running Datasette: its checked configuration, how it embeds, and the queries it provides."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from datasette_embeddings import compat, holdings
+from datasette_embeddings import compat
 from datasette_embeddings.budget import Budget
 from datasette_embeddings.compat import MARK
 from datasette_embeddings.config import DATASETTE_FILES, METADATA_FILES, PLUGIN, Config, both_places, parse, read_file
 from datasette_embeddings.embedder import Embedder
-from datasette_embeddings.errors import ConfigError
-from datasette_embeddings.holdings import Holdings
+from datasette_embeddings.errors import ConfigError, EmbeddingsError
+from datasette_embeddings.guard import Guard
 from datasette_embeddings.limits import QUERIES_PER_MINUTE
+from datasette_embeddings.models import built_in, configured_name
+from datasette_embeddings.remembered import file_state, holdings_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -25,7 +27,7 @@ RIVAL = "datasette-embeddings"
 
 _configs: WeakKeyDictionary[Datasette, Config] = WeakKeyDictionary()
 _budgets: WeakKeyDictionary[Datasette, Budget] = WeakKeyDictionary()
-_holdings: WeakKeyDictionary[Datasette, dict[str, tuple[tuple[object, ...], Holdings]]] = WeakKeyDictionary()
+_guards: WeakKeyDictionary[Datasette, Guard] = WeakKeyDictionary()
 _registered: WeakKeyDictionary[Datasette, dict[str, tuple[object, ...]]] = WeakKeyDictionary()
 
 
@@ -40,7 +42,8 @@ def embedder_of(datasette: Datasette) -> Embedder:
     """Return how this Datasette embeds queries."""
     config = config_of(datasette)
     named = {config.default_model, *config.models, *(config.model_of(c) for c in config.collections.values())}
-    return Embedder(config.default_model, config.models, config.allow_sql, frozenset(named), budget_of(datasette))
+    budget, guard = budget_of(datasette), guard_of(datasette)
+    return Embedder(config.default_model, config.models, config.allow_sql, frozenset(named), budget, guard)
 
 
 def budget_of(datasette: Datasette) -> Budget:
@@ -49,6 +52,13 @@ def budget_of(datasette: Datasette) -> Budget:
         per_minute = config_of(datasette).limits.get("queries_per_minute", QUERIES_PER_MINUTE)
         _budgets.setdefault(datasette, Budget(per_minute))
     return _budgets[datasette]
+
+
+def guard_of(datasette: Datasette) -> Guard:
+    """Return what bounds the models that SQL asks in this Datasette; one for all of its SQL threads."""
+    if datasette not in _guards:
+        _guards.setdefault(datasette, Guard(datasette.setting("sql_time_limit_ms") / 1000))
+    return _guards[datasette]
 
 
 def check(datasette: Datasette) -> None:
@@ -77,14 +87,16 @@ def _check_places(directory: Path) -> None:
         raise ConfigError(both_places(*places[:2]))
 
 
-async def holdings_of(datasette: Datasette, database: str) -> Holdings:
-    """Return what a database holds of ours, read anew when its file changed."""
-    opened = datasette.get_database(database)
-    kept = _holdings.setdefault(datasette, {})
-    state = _file_state(opened.path)
-    if database not in kept or kept[database][0] != state or opened.path is None:
-        kept[database] = (state, await opened.execute_fn(holdings.read))
-    return kept[database][1]
+def is_remote(datasette: Datasette, model: str) -> bool:
+    """Tell whether a model, which is not loaded for that where loading takes long, runs on another machine."""
+    embedder = embedder_of(datasette)
+    name = configured_name(model, embedder.named or (), embedder.settings) or model
+    if built_in(name) or name.startswith(("sentence-transformers/", "onnx/")):
+        return False
+    try:
+        return embedder.model(name).remote
+    except EmbeddingsError:
+        return False
 
 
 async def canned_queries(datasette: Datasette, database: str) -> dict[str, dict[str, Any]]:
@@ -114,7 +126,7 @@ async def store_queries(datasette: Datasette, database: str) -> None:
                 query.sql,
                 title=query.title,
                 description=query.description,
-                parameters=["q"] if query.name.startswith("search_") else ["id"],
+                parameters=list(query.parameters),
                 is_trusted=True,
                 source=MARK,
             )
@@ -124,21 +136,10 @@ async def refresh(datasette: Datasette) -> None:
     """Look, at the cost of a stat, whether a database file changed, and store its queries anew where it did."""
     seen = _registered.setdefault(datasette, {})
     for name, database in list(datasette.databases.items()):
-        state = _file_state(database.path)
+        state = file_state(database.path)
         if seen.get(name) != state:
             seen[name] = state
             await store_queries(datasette, name)
-
-
-def _file_state(path: str | None) -> tuple[object, ...]:
-    states: list[object] = []
-    for suffix in ("", "-wal"):
-        try:
-            stat = Path(f"{path}{suffix}").stat()
-        except OSError:
-            continue
-        states.append((stat.st_mtime_ns, stat.st_size))
-    return (path, *states)
 
 
 def wrap_refresh(app: Callable[..., Awaitable[None]], datasette: Datasette) -> Callable[..., Awaitable[None]]:

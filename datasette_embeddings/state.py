@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from datasette_embeddings import catalog
@@ -52,6 +53,8 @@ class CollectionState:
     similarities: int
     generation: int
     built: str | None
+    stale: bool
+    noise_floor: float | None
     tokens: int
     cost_usd: float | None
     reasons: dict[str, int]
@@ -105,8 +108,16 @@ def report(conn: sqlite3.Connection, path: Path) -> Report:
     except ConfigError as error:
         restricted = {}
         notes.append(f"{error}; so who may view the source tables is not known")
-    found = catalog.collections(conn, tables)
-    return Report([state_of(conn, tables, collection, path, restricted) for collection in found], notes)
+    return Report(states(conn, path, restricted), notes)
+
+
+def states(
+    conn: sqlite3.Connection, path: Path, restricted: Mapping[str, str] = MappingProxyType({})
+) -> list[CollectionState]:
+    """Return the state of every collection; commands that their notes name are about the file *path*."""
+    tables = find_tables(conn)
+    found = catalog.collections(conn, tables) if tables else []
+    return [state_of(conn, tables, collection, path, restricted) for collection in found if tables]
 
 
 def state_of(
@@ -132,6 +143,8 @@ def state_of(
         _similarities(conn, tables, collection),
         collection.generation,
         collection.built,
+        _is_stale(conn, tables, collection, embedded),
+        collection.noise_floor,
         collection.tokens,
         collection.cost_usd,
         dict(sorted(reasons.items(), key=lambda pair: -pair[1])),
@@ -180,7 +193,7 @@ def _notes(
         )
     if not has_own_tables(conn, tables):
         return
-    stale = catalog.stale_items(conn, tables, collection) or embedded != collection.embedded
+    stale = _vectors_changed(conn, tables, collection, embedded)
     if owner == "llm":
         if collection.similarities and stale:
             yield (
@@ -196,6 +209,25 @@ def _notes(
         yield "its table has no primary key: rows are identified by rowid, which VACUUM may change (a build notices)"
     if collection.table:
         yield from _row_notes(conn, collection)
+
+
+def _vectors_changed(conn: sqlite3.Connection, tables: Tables, collection: Collection, embedded: int) -> bool:
+    return bool(catalog.stale_items(conn, tables, collection)) or embedded != collection.embedded
+
+
+def _is_stale(conn: sqlite3.Connection, tables: Tables, collection: Collection, embedded: int) -> bool:
+    """Tell whether a build would find something to do, as far as can be told without reading every row."""
+    if collection.built is None or not has_own_tables(conn, tables):
+        return False
+    return _vectors_changed(conn, tables, collection, embedded) or _rows_now(conn, collection) != collection.rows
+
+
+def _rows_now(conn: sqlite3.Connection, collection: Collection) -> int | None:
+    """Return how many rows the source has now; what it had, where that cannot be told."""
+    table = collection.table
+    if table is None or table not in table_names(conn) or (collection.source or {}).get("where"):
+        return collection.rows
+    return int(conn.execute(f"select count(*) from {quote(table)}").fetchone()[0])
 
 
 def _private_notes(collection: Collection, path: Path, restricted: Mapping[str, str]) -> Iterator[str]:
@@ -217,10 +249,9 @@ def _row_notes(conn: sqlite3.Connection, collection: Collection) -> Iterator[str
     missing = [c for c in (collection.source or {}).get("columns", ()) if c not in column_names(conn, table)]
     if missing:
         yield f"its source table has no column {', '.join(missing)} any more"
-    if not (collection.source or {}).get("where"):
-        now = conn.execute(f"select count(*) from {quote(table)}").fetchone()[0]
-        if now != collection.rows:
-            yield f"its source has {now:,} rows now: {AGAIN.get(collection.owner, AGAIN['config'])}"
+    now = _rows_now(conn, collection)
+    if now is not None and now != collection.rows:
+        yield f"its source has {now:,} rows now: {AGAIN.get(collection.owner, AGAIN['config'])}"
 
 
 def _shared_ids(conn: sqlite3.Connection, tables: Tables) -> list[str]:

@@ -120,10 +120,10 @@ def template(source: str, columns: tuple[str, ...]) -> Callable[[Mapping[str, ob
 
 @lru_cache(maxsize=64)
 def names(source: str) -> tuple[str, ...]:
-    """Return the columns that a template reads, sorted; none where it is no valid one.
+    """Return the columns that a template reads, in the order of their first appearance; none where it is no valid one.
 
     >>> names("{{ title }} {% if body %}{{ body|strip_html }}{% endif %}")
-    ('body', 'title')
+    ('title', 'body')
     """
     from jinja2 import TemplateError, meta
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -132,7 +132,8 @@ def names(source: str) -> tuple[str, ...]:
         parsed = ImmutableSandboxedEnvironment().parse(source)
     except TemplateError:
         return ()
-    return tuple(sorted(meta.find_undeclared_variables(parsed)))
+    found = meta.find_undeclared_variables(parsed)
+    return tuple(sorted(found, key=lambda name: (source.find(name), name)))
 
 
 def as_content(value: Any) -> str:  # noqa: ANN401

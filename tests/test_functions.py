@@ -39,7 +39,9 @@ SCALARS = [f for f in FUNCTIONS if not f.aggregate]
 def test_null_gives_null(conn: sqlite3.Connection, function) -> None:
     """Each scalar function is NULL when any of its arguments is."""
     for arity in function.arities:
-        assert conn.execute(f"select {function.name}({', '.join(['null'] * arity)})").fetchone() == (None,)
+        assert conn.execute(
+            f"select {function.name}({', '.join(['null'] * (arity if arity > 0 else 3))})"
+        ).fetchone() == (None,)
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.name)

@@ -29,6 +29,7 @@ __all__ = [
     "built_in",
     "configured_name",
     "get_model",
+    "is_loaded",
     "parse_name",
     "stored_name",
 ]
@@ -114,13 +115,25 @@ def get_model(name: str, settings: Mapping[str, Mapping[str, Any]] | None = None
     Raises ModelError (MissingExtra, MissingKey, ...) with what to do about it.
     """
     settings = settings or {}
-    name = configured_name(name, settings, settings) or name
-    own = settings_of(name, settings)
-    key = f"{name} {sorted(own.items())!r}"
+    name, own, key = _identity(name, settings)
+    if key in _loaded:  # without waiting for a model that another thread is loading
+        return _loaded[key]
     with _lock:
         if key not in _loaded:
             _loaded[key] = _load(name, own)
         return _loaded[key]
+
+
+def is_loaded(name: str, settings: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Tell whether `get_model` returns at once."""
+    return _identity(name, settings)[2] in _loaded
+
+
+def _identity(name: str, settings: Mapping[str, Mapping[str, Any]]) -> tuple[str, dict[str, Any], str]:
+    """Return the name that is loaded, its own settings, and both as a key."""
+    name = configured_name(name, settings, settings) or name
+    own = settings_of(name, settings)
+    return name, own, f"{name} {sorted(own.items())!r}"
 
 
 def configured_name(name: str, known: Iterable[str], settings: Mapping[str, Mapping[str, Any]]) -> str | None:

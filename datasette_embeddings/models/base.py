@@ -66,6 +66,8 @@ class EmbeddingModel(ABC):
         max_tokens: how much of a text is read; None when unlimited or unknown.
         language: what it was made for: "English", "multilingual", "unknown".
         remote: texts leave this machine.
+        in_process: runs in this process, so that a few more texts cost nobody anything.
+        quick: even the longest query takes a millisecond or so, so that SQL may wait for it where it stands.
         asymmetric: `purpose` changes the vector.
         usd_per_million_tokens: price, None when unknown, 0.0 when local.
         batch_items, batch_tokens: bounds of one batch; tokens count padding (items x longest).
@@ -80,6 +82,8 @@ class EmbeddingModel(ABC):
     max_tokens: int | None = None
     language: str = "unknown"
     remote: bool = False
+    in_process: bool = True
+    quick: bool = False
     asymmetric: bool = False
     usd_per_million_tokens: float | None = 0.0
     batch_items: int = 256

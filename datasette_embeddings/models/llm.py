@@ -65,6 +65,7 @@ class LlmModel(EmbeddingModel):
         kinds = {"text": self._model.supports_text, "image": self._model.supports_binary}
         self.modalities = frozenset(kind for kind, supported in kinds.items() if supported)
         self.remote = bool(self._model.needs_key)
+        self.in_process = not self.remote
         self.usd_per_million_tokens = settings.get("price", None if self.remote else 0.0)
         self.batch_items = settings.get("batch_items") or self._model.batch_size or BATCH_ITEMS
 

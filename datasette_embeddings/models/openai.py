@@ -146,6 +146,7 @@ class OpenAIModel(EmbeddingModel):
         self._host = check_url(self.name, base_url)
         local, official = is_loopback(base_url), base_url == OPENAI_URL
         self.remote = not local
+        self.in_process = False
         self.dimensions = self._asked or (native if official else None)
         self.llm_name = name_at_llm(rest, settings)
         self.max_tokens = settings.get("max_tokens", TEXT_TOKENS if native else None)
@@ -261,13 +262,12 @@ class OpenAIModel(EmbeddingModel):
 
     def _send(self, texts: list[str]) -> object:
         """Return the parsed JSON of the answer to one request, tried again by the SDK, within a deadline."""
+        client, calls = self._connection  # first: it says where the package is missing
         import openai
 
         seconds = DEADLINE_TIMEOUTS * self._timeout
         call = Call(time.monotonic() + seconds, ANSWER_BYTES + ANSWER_BYTES_PER_TEXT * len(texts))
         more = {"dimensions": self._asked} if self._asked else {}
-
-        client, calls = self._connection
 
         def create() -> None:
             calls.current = call

@@ -52,6 +52,7 @@ class StaticModel(EmbeddingModel):
     max_tokens = MAX_TOKENS
     batch_items = BATCH_ITEMS
     batch_tokens = BATCH_TOKENS
+    quick = True
 
     def __init__(self, table: NDArray[np.int8], vocabulary: Sequence[str], revision: str) -> None:
         self.table = table

@@ -6,7 +6,7 @@ that no row is lost without a word.
 
 from datasette_embeddings.sources.files import FileSource, read_text
 from datasette_embeddings.sources.records import RecordSource, read_records
-from datasette_embeddings.sources.row import Row, Source
+from datasette_embeddings.sources.row import Row, Source, content_hash
 from datasette_embeddings.sources.tables import QuerySource, TableSource
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Row",
     "Source",
     "TableSource",
+    "content_hash",
     "read_records",
     "read_text",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -57,6 +58,11 @@ def make_row(item: str | None, render: Callable[[], str | bytes], metadata: str 
     content = whole(content)
     cut = len(content) > MAX_TEXT_CHARACTERS
     return Row(item, content[:MAX_TEXT_CHARACTERS], metadata=metadata, cut=cut)
+
+
+def content_hash(content: str | bytes) -> bytes:
+    """Return the md5 of the rendered content, as the `llm` tool computes it; 16 bytes."""
+    return hashlib.md5(content.encode("utf-8") if isinstance(content, str) else content).digest()
 
 
 def whole(text: str) -> str:

@@ -14,7 +14,7 @@ from datasette_embeddings.sources.selecting import attached, fetched, select
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,15 @@ class TableSource:
             table, columns, self.template, key or table_key(conn, table).columns, self.where, self.prepend
         )
 
+    def renderer(self, fields: Sequence[str]) -> Callable[[Mapping[str, object]], str]:
+        """Return what makes the text of a row that has *fields*."""
+        return templating.template(self.template, tuple(fields)) if self.template else templating.joined(self.columns)
+
     def rows(self, conn: sqlite3.Connection) -> Iterator[Row]:
         """Yield every row of the table."""
         source = self.resolve(conn)
         fields = list(source.columns) or column_names(conn, source.table)
-        render = templating.template(source.template, tuple(fields)) if source.template else templating.joined(fields)
+        render = source.renderer(fields)
         chosen = ", ".join(quote(name) for name in (*source.key, *fields))
         sql = f"select {chosen} from {quote(source.table)}"
         if source.where:

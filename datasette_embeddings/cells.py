@@ -1,0 +1,101 @@
+"""Cells that say what they hold: vectors, and the ids in the results of our own queries."""
+
+from __future__ import annotations
+
+import re
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from datasette_embeddings import compat, remembered, vectors
+from datasette_embeddings.places import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from datasette.app import Datasette
+    from markupsafe import Markup
+
+QUERY_PATH = re.compile(r"/(?P<database>[^/]+)/(?P<query>[A-Za-z0-9_]+)(\.[a-z]+)?\Z")
+
+VECTOR_NAMES = re.compile(r"(^|_)(embedding|vector)s?$", re.I)
+"""Names of columns whose BLOBs are looked at: 4 bytes of anything else could be a number as well."""
+
+ITEM_COLUMNS = {"id", "other_id"}
+
+_shown: ContextVar[str] = ContextVar("embeddings_shown", default="")
+"""The path of the request that is being answered; Datasette does not tell cells which query they are of."""
+
+
+def wrap(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """Return an ASGI application that remembers which page cells are rendered for."""
+
+    async def remembering(scope: dict[str, Any], receive: object, send: object) -> None:
+        token = _shown.set(scope.get("path", ""))
+        try:
+            await app(scope, receive, send)
+        finally:
+            _shown.reset(token)
+
+    return remembering
+
+
+def render(
+    datasette: Datasette,
+    database: str,
+    table: str | None,
+    column: str,
+    value: object,
+    row: Any,  # noqa: ANN401
+) -> Callable[[], Awaitable[Markup | None]] | None:
+    """Return how a cell is shown, None for Datasette's own way; cheap for the cells that are none of ours."""
+    if isinstance(value, bytes):
+        if not VECTOR_NAMES.search(column) or not vectors.valid(value):
+            return None
+        return lambda: _vector(datasette, database, table, value, row)
+    if table is None and column in ITEM_COLUMNS and isinstance(value, str):
+        return lambda: _item(datasette, database, value)
+    return None
+
+
+async def _vector(
+    datasette: Datasette,
+    database: str,
+    table: str | None,
+    value: bytes,
+    row: Any,  # noqa: ANN401
+) -> Markup:
+    """Return how many dimensions a vector has and, where it is one of ours, the way to its neighbours."""
+    from markupsafe import Markup
+
+    dimensions = f"{len(value) // 4:,} dimensions"
+    held = await remembered.holdings_of(datasette, database)
+    if table is None or held.tables is None or table != held.tables.plain("embeddings"):
+        return Markup("<span>{}</span>").format(dimensions)
+    collection = next((found for found in held.collections.values() if found.id == _plain(row["collection_id"])), None)
+    if collection is None:
+        return Markup("<span>{}</span>").format(dimensions)
+    url = Place(datasette, None, database, collection).item_url(str(row["id"]))
+    return Markup('<span>{}</span> <a href="{}">find similar</a>').format(dimensions, url)
+
+
+def _plain(value: object) -> object:
+    """Return a cell's value; Datasette expands some into a dictionary with a label."""
+    return value["value"] if isinstance(value, dict) else value
+
+
+async def _item(datasette: Datasette, database: str, item: str) -> Markup | None:
+    """Return the id of a result of one of our queries as a link to its row."""
+    from datasette.utils import tilde_decode
+    from markupsafe import Markup
+
+    path = unquote(_shown.get()).removeprefix(datasette.setting("base_url").rstrip("/"))
+    match = QUERY_PATH.match(path)
+    if match is None or tilde_decode(match["database"]) != database:
+        return None
+    held = await remembered.holdings_of(datasette, database)
+    query = next((query for query in held.queries if query.name == match["query"]), None)
+    if query is None or not await compat.is_our_query(datasette, None, database, query.name):
+        return None
+    place = Place(datasette, None, database, held.collections[query.collection])
+    return Markup('<a href="{}">{}</a>').format(place.row_url(item), item)

@@ -1,0 +1,76 @@
+"""Whether one row is embedded as it is now, or why not and what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from datasette_embeddings.errors import ConfigError, SourceError
+from datasette_embeddings.labels import joinable
+from datasette_embeddings.rows import source_row
+from datasette_embeddings.sources import TableSource, content_hash
+from datasette_embeddings.state import AGAIN
+from datasette_embeddings.tables import has_own_tables
+
+if TYPE_CHECKING:
+    import sqlite3
+    from typing import Any
+
+    from datasette_embeddings.catalog import Collection
+    from datasette_embeddings.tables import Tables
+
+
+class RowState(NamedTuple):
+    """*status*: current, edited, new, skipped, failed, gone (from the source) or unknown (no such item or row).
+
+    *note*: what to tell people, and what to do; empty where all is well.
+    """
+
+    status: str
+    note: str = ""
+
+
+def row_state(conn: sqlite3.Connection, tables: Tables, collection: Collection, item: str) -> RowState:
+    """Return the state of an item of a collection."""
+    stored = conn.execute(
+        f"select content_hash from {tables.embeddings} where collection_id = ? and id = ?", [collection.id, item]
+    ).fetchone()
+    again = AGAIN.get(collection.owner, AGAIN["config"])
+    if not joinable(conn, collection):
+        return RowState("unknown" if stored is None else "current")
+    row = source_row(conn, collection, item)
+    if row is None and stored is None:
+        return RowState("unknown")
+    if row is None:
+        return RowState("gone", f"its row is not in the table any more: {again}")
+    if stored is None:
+        return _without_vector(conn, tables, collection, item, again)
+    if collection.owner == "llm" or _content_hash(collection, row) in {None, stored[0]}:
+        return RowState("current")
+    return RowState(
+        "edited", f"this row was edited since the last build, and what is related is of its earlier text: {again}"
+    )
+
+
+def _without_vector(
+    conn: sqlite3.Connection, tables: Tables, collection: Collection, item: str, again: str
+) -> RowState:
+    if has_own_tables(conn, tables):
+        sql = f"select status, reason from {tables.embeddings_issues} where collection_id = ? and id = ?"
+        issue = conn.execute(sql, [collection.id, item]).fetchone()
+        if issue:
+            return RowState(issue[0], f"this row has no embedding ({issue[1]}), so nothing is related to it")
+    return RowState("new", f"this row is not embedded yet: {again}")
+
+
+def _content_hash(collection: Collection, row: dict[str, Any]) -> bytes | None:
+    """Return the hash of what would be embedded of a row now; None where that cannot be told."""
+    source = collection.source or {}
+    columns = tuple(source.get("columns", ()))
+    template = None if columns else collection.template
+    if not columns and not template:
+        return None
+    try:
+        render = TableSource(str(collection.table), columns, template).renderer(list(row))
+        return content_hash(source.get("prepend", "") + render(row))
+    except (SourceError, ConfigError, KeyError):
+        return None

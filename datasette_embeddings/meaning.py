@@ -1,0 +1,71 @@
+"""`?_meaning=QUERY` on a table's page: only the rows nearest to a query, so that facets, CSV, JSON and maps work on those."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from datasette_embeddings import asking, finding, queries, site
+from datasette_embeddings.database import literal
+from datasette_embeddings.errors import EmbeddingsError, for_visitors
+from datasette_embeddings.labels import joinable
+from datasette_embeddings.places import places_of_table
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from datasette.app import Datasette
+    from datasette.utils.asgi import Request
+
+    from datasette_embeddings.places import Place
+
+ARGUMENT = "_meaning"
+
+MEANING_ROWS = 100
+"""Rows that a table is narrowed to: a page of Datasette's, and enough for facets to say something."""
+
+
+async def filter_arguments(datasette: Datasette, request: Request, database: str, table: str) -> Any:  # noqa: ANN401
+    """Return the condition that `?_meaning=` stands for, as Datasette's filters; None where it is not asked for."""
+    from datasette.filters import FilterArguments
+    from datasette.views.base import DatasetteError
+
+    text = (request.args.get(ARGUMENT) or "").strip()
+    if not text:
+        return None
+    places = await places_of_table(datasette, request.actor, database, table)
+    if not places:
+        raise DatasetteError(f"{table} has no embeddings to search, so it takes no {ARGUMENT}", status=400)
+    place = places[0]
+    try:
+        await asking.query_vector(site.embedder_of(datasette), place.collection, text)
+        condition, parameters = await place.run(lambda conn: _condition(conn, place, request))
+    except asking.Refused as refused:
+        raise DatasetteError(refused.sentence, status=refused.status) from refused
+    except EmbeddingsError as error:
+        raise DatasetteError(for_visitors(error), status=400) from error
+    parameters["meaning"] = text
+    words = f'meaning is near "{text}" (best {MEANING_ROWS})'
+    return FilterArguments([condition], params=parameters, human_descriptions=[words])
+
+
+def _condition(conn: sqlite3.Connection, place: Place, request: Request) -> tuple[str, dict[str, Any]]:
+    """Return the condition on the table's rows; those are chosen among the rows that the other filters leave."""
+    _, collection = finding.current(conn, place)
+    if not joinable(conn, collection):
+        raise EmbeddingsError(
+            f"the rows of {collection.name!r} cannot be found in their table any more; build it again"
+        )
+    pairs = [
+        (name, value)
+        for name in request.args
+        for value in request.args.getlist(name)
+        if value and not name.startswith("_")
+    ]
+    filters = finding.filters_of(conn, collection, [pair for pair in pairs if pair[0] not in {"q", "k"}])
+    renamed = {f"meaning_{name}": value for name, value in filters.parameters.items()}
+    conditions = [re.sub(r":(p\d+)\b", r":meaning_\1", condition) for condition in filters.conditions]
+    among = f", (\n  {queries.ids_of_rows(conn, collection, conditions)}\n)" if conditions else ""
+    found = f"json_each(embed_hybrid({literal(collection.name)}, :meaning, {MEANING_ROWS}{among}))"
+    item = queries.item_of_row(conn, collection)
+    return f"{item} in (select json_extract(found.value, '$.id') from {found} as found)", renamed

@@ -1,0 +1,32 @@
+"""The pages of the plugin at /-/embeddings, each with a twin that gives the same as JSON.
+
+A page checks what the actor may see, asks `finding`, and renders. Everything that it shows is escaped by its template.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from datasette_embeddings.pages.collection import collection_page, index_page
+from datasette_embeddings.pages.embed import embed_json
+from datasette_embeddings.pages.item import item_page
+from datasette_embeddings.pages.search import search_page
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Routes = list[tuple[str, Callable[..., Any]]]
+
+HERE = r"^/-/embeddings/(?P<database>[^/]+)/(?P<collection>[^/]+?)"
+
+
+def routes() -> Routes:
+    """Return the addresses of the pages, as Datasette takes them."""
+    return [
+        (r"^/-/embeddings(?P<format>\.json)?$", index_page),
+        (r"^/-/embeddings/embed\.json$", embed_json),
+        (HERE + r"(?P<format>\.json)?$", collection_page),
+        (HERE + r"/search(?P<format>\.json)?$", search_page),
+        (HERE + r"/item/(?P<item>[^/]+?)(?P<format>\.json)?$", item_page),
+    ]

@@ -1,0 +1,98 @@
+"""/-/embeddings lists every collection; /-/embeddings/DATABASE/COLLECTION is one: what it holds and how to search it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from datasette_embeddings import catalog, remembered
+from datasette_embeddings.finding import current
+from datasette_embeddings.pages.answering import (
+    PRIVATE,
+    explains,
+    headers_of,
+    html_answer,
+    is_json,
+    json_answer,
+    place_of,
+)
+from datasette_embeddings.pages.search import asks_by_post, facets_of
+from datasette_embeddings.places import all_places
+from datasette_embeddings.results import results_of
+from datasette_embeddings.search import Hit
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from datasette.app import Datasette
+    from datasette.utils.asgi import Request, Response
+
+    from datasette_embeddings.places import Place
+    from datasette_embeddings.results import Result
+    from datasette_embeddings.state import CollectionState
+
+EXAMPLE_ITEMS = 6
+"""Items that a collection's page begins with, from all over it."""
+
+SHOWN_ISSUES = 50
+"""Rows without a vector that a collection's page lists; the table of them has all."""
+
+
+async def state_of(place: Place) -> CollectionState:
+    """Return the state of a collection."""
+    states = await remembered.states_of(place.datasette, place.database)
+    return next(state for state in states if state.name == place.collection.name)
+
+
+def as_dict(place: Place, state: CollectionState) -> dict[str, Any]:
+    """Return the state of a collection for JSON."""
+    return {"database": place.database, **state.as_dict(), "url": place.url}
+
+
+@explains
+async def index_page(datasette: Datasette, request: Request) -> Response:
+    """List every collection that the actor may see."""
+    places = await all_places(datasette, request.actor)
+    listed = [(place, await state_of(place)) for place in places]
+    everything_public = all([await place.is_public() for place in places])
+    headers = {} if everything_public else dict(PRIVATE)
+    if is_json(request):
+        return json_answer(datasette, {"collections": [as_dict(*entry) for entry in listed]}, headers)
+    return await html_answer(datasette, request, "index.html", {"listed": listed}, headers)
+
+
+@explains
+async def collection_page(datasette: Datasette, request: Request) -> Response:
+    """Show one collection."""
+    place = await place_of(datasette, request)
+    state = await state_of(place)
+    if is_json(request):
+        return json_answer(datasette, as_dict(place, state), await headers_of(place))
+    issues, examples = await place.run(lambda conn: (_issues(conn, place), _examples(conn, place)))
+    held = await remembered.holdings_of(datasette, place.database)
+    context = {
+        "place": place,
+        "database": place.database,
+        "state": state,
+        "issues": issues,
+        "examples": examples,
+        "facets": await facets_of(place),
+        "queries": [query for query in held.queries if query.collection == place.collection.name],
+        "by_post": asks_by_post(place),
+        "private": not await place.is_public(),
+    }
+    return await html_answer(datasette, request, "collection.html", context, await headers_of(place))
+
+
+def _issues(conn: sqlite3.Connection, place: Place) -> list[tuple[str, str, str]]:
+    tables, collection = current(conn, place)
+    return catalog.issues(conn, collection, tables)[:SHOWN_ISSUES]
+
+
+def _examples(conn: sqlite3.Connection, place: Place) -> list[Result]:
+    """Return some items from all over a collection, the same at every visit."""
+    tables, collection = current(conn, place)
+    number = catalog.count_embedded(conn, collection, tables)
+    sql = f"select id from {tables.embeddings} where collection_id = ? order by id limit 1 offset ?"
+    places = sorted({number * n // EXAMPLE_ITEMS for n in range(EXAMPLE_ITEMS)}) if number else []
+    ids = [conn.execute(sql, [collection.id, offset]).fetchone()[0] for offset in places]
+    return results_of(conn, tables, collection, [Hit(item, 0.0) for item in ids], label=place.label)
