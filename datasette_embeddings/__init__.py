@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-STYLESHEET = "/-/static-plugins/datasette-embeddings-suite/embeddings.css"
-
 hookimpl = HookimplMarker("datasette")
 """Datasette's own marker, made here so that `llm` and `sqlite-utils` need not import Datasette to load our hooks."""
 
@@ -96,30 +94,33 @@ def canned_queries(datasette: Datasette, database: str) -> Callable[[], Awaitabl
 @hookimpl(optionalhook=True)
 def permission_allowed(
     datasette: Datasette, actor: object, action: str, resource: object
-) -> Callable[[], Awaitable[bool | None]]:
+) -> Callable[[], Awaitable[bool | None]] | None:
     """Deny what was made from a table to whom the table is denied (0.65)."""
     from datasette_embeddings import access
 
+    if action not in access.ACTIONS:
+        return None
     return lambda: access.permission_allowed(datasette, actor, action, resource)
 
 
 @hookimpl(optionalhook=True)
-def permission_resources_sql(datasette: Datasette, actor: object, action: str) -> Callable[[], Awaitable[Any]]:
+def permission_resources_sql(datasette: Datasette, actor: object, action: str) -> Callable[[], Awaitable[Any]] | None:
     """Deny what was made from a table to whom the table is denied (1.0)."""
     from datasette_embeddings import access
 
+    if action not in access.ACTIONS:
+        return None
     return lambda: access.permission_sql(datasette, actor, action)
 
 
 @hookimpl
 def asgi_wrapper(datasette: Datasette) -> Callable[[Any], Any]:
     """Embed the text of our search queries before they run; on 1.0 keep stored queries in step with the files."""
-    from datasette_embeddings import access, cells, compat, prefetch, site
+    from datasette_embeddings import compat, prefetch, scope, site
 
     def wrap(app: Any) -> Any:  # noqa: ANN401
         wrapped = prefetch.wrap(app, datasette, lambda: site.embedder_of(datasette))
-        wrapped = access.wrap(cells.wrap(wrapped))
-        return site.wrap_refresh(wrapped, datasette) if compat.is_v1(datasette) else wrapped
+        return scope.wrap(site.wrap_refresh(wrapped, datasette) if compat.is_v1(datasette) else wrapped)
 
     return wrap
 
@@ -162,12 +163,6 @@ def top_row(datasette: Datasette, request: Request, database: str, table: str) -
     from datasette_embeddings import panel
 
     return lambda: panel.panel_html(datasette, request, database, table)
-
-
-@hookimpl
-def extra_css_urls(datasette: Datasette, view_name: str | None) -> list[str]:
-    """Style the panel of row pages."""
-    return [datasette.urls.path(STYLESHEET)] if view_name == "row" else []
 
 
 @hookimpl

@@ -10,33 +10,20 @@ import json
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from datasette_embeddings import compat, remembered
+from datasette_embeddings import compat, remembered, scope
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Iterable
 
     from datasette.app import Datasette
 
     from datasette_embeddings.catalog import Collection
 
+ACTIONS = {"view-table", "view-query"}
+"""What there is something to deny of."""
+
 _asking: ContextVar[bool] = ContextVar("embeddings_asking", default=False)
 """Set while the gate itself asks for the permission of a source, which must not come back to the gate."""
-
-_answers: ContextVar[dict[tuple[str, ...], bool] | None] = ContextVar("embeddings_answers", default=None)
-"""What was answered in this request; a request asks for the same tables many times, and the next one asks anew."""
-
-
-def wrap(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-    """Return an ASGI application that asks for each permission once a request."""
-
-    async def remembering(scope: dict[str, Any], receive: object, send: object) -> None:
-        token = _answers.set({})
-        try:
-            await app(scope, receive, send)
-        finally:
-            _answers.reset(token)
-
-    return remembering
 
 
 async def may_view_all(datasette: Datasette, actor: object, database: str, tables: Iterable[str]) -> bool:
@@ -48,20 +35,23 @@ async def may_view_all(datasette: Datasette, actor: object, database: str, table
 
 
 async def _may_view(datasette: Datasette, actor: object, database: str, table: str) -> bool:
-    answers = _answers.get()
-    if answers is None:
-        return await compat.may_view_table(datasette, actor, database, table)
-    asked = (json.dumps(actor, sort_keys=True, default=str), database, table)
+    answers = scope.current().answers
+    asked = (repr(actor), database, table)
     if asked not in answers:
         answers[asked] = await compat.may_view_table(datasette, actor, database, table)
     return answers[asked]
 
 
+def known_to_view(actor: object, database: str, table: str) -> None:
+    """Remember for this request that Datasette itself has found that an actor may view a table."""
+    scope.current().answers[repr(actor), database, table] = True
+
+
 async def may_view_collection(datasette: Datasette, actor: object, database: str, collection: Collection) -> bool:
     """Tell whether an actor may see what is in a collection: who may view the database and all that it was made from."""
-    if not await compat.may_view_database(datasette, actor, database):
-        return False
-    return await may_view_all(datasette, actor, database, collection.source_tables)
+    if collection.source_tables:  # whose permission includes that of their database
+        return await may_view_all(datasette, actor, database, collection.source_tables)
+    return await compat.may_view_database(datasette, actor, database)
 
 
 async def is_public(datasette: Datasette, database: str, collection: Collection) -> bool:
@@ -71,7 +61,7 @@ async def is_public(datasette: Datasette, database: str, collection: Collection)
 
 async def is_denied(datasette: Datasette, actor: object, action: str, database: str, name: str) -> bool:
     """Tell whether *actor* is denied a table (`view-table`) or query (`view-query`) because of its source."""
-    if database not in datasette.databases:
+    if database not in compat.served_databases(datasette):
         return False
     held = await remembered.holdings_of(datasette, database)
     behind = held.behind_table(name) if action == "view-table" else held.behind_query(name)
@@ -80,20 +70,22 @@ async def is_denied(datasette: Datasette, actor: object, action: str, database: 
 
 async def permission_allowed(datasette: Datasette, actor: object, action: str, resource: object) -> bool | None:
     """Answer 0.65's question about one resource: False, or None for no opinion."""
-    if action not in {"view-table", "view-query"} or not isinstance(resource, tuple):
+    if action not in ACTIONS or not isinstance(resource, tuple):
         return None
     return False if await is_denied(datasette, actor, action, *resource) else None
 
 
 async def denied_resources(datasette: Datasette, actor: object, action: str) -> list[tuple[str, str]]:
     """Return every (database, table or query) of ours that is denied, for 1.0, which asks about all at once."""
-    if action not in {"view-table", "view-query"} or _asking.get():
+    if action not in ACTIONS or _asking.get():
         return []
     token = _asking.set(True)
     try:
         found = []
-        for database in list(datasette.databases):
+        for database in compat.served_databases(datasette):
             held = await remembered.holdings_of(datasette, database)
+            if await may_view_all(datasette, actor, database, held.sources):
+                continue
             names = held.derived if action == "view-table" else {query.name for query in held.queries}
             found += [(database, n) for n in sorted(names) if await is_denied(datasette, actor, action, database, n)]
         return found

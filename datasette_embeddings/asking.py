@@ -40,12 +40,12 @@ class Refused(EmbeddingsError):
 
 
 async def query_vector(embedder: Embedder, collection: Collection, text: str) -> bytes | None:
-    """Return the vector of a query to a collection, None for an empty text; raises Refused.
+    """Return the vector of a query to a collection; raises Refused.
 
-    It is then in the cache, where the SQL functions find it.
+    None for an empty text, and for one that the model knows no word of: that is then searched for by its words alone. It is then in the cache, where the SQL functions find it.
     """
     asked = opened(embedder)
-    return await _within_deadline(embedder, collection.model, text, lambda: asked.query(collection, text))
+    return await _within_deadline(embedder, collection.model, text, lambda: asked.query_if_known(collection, text))
 
 
 async def text_vector(embedder: Embedder, model: str, text: str) -> bytes | None:

@@ -53,6 +53,8 @@ def build(path: Path, specs: Sequence[Spec], config: Config, options: Options, r
         stack.enter_context(store.claim())
         if state_token(store.conn, store.tables) != token:
             tasks, _ = plan_all(path, specs, config, options, stack)
+        if unfinished:
+            store.drop_unfinished()
         for task in tasks:
             run(task, store, options.budget, report)
         if unfinished or any(task.leaves_traces for task in tasks):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from datasette_embeddings import compat, remembered, vectors
+from datasette_embeddings import compat, remembered, scope, vectors
 from datasette_embeddings.places import Place
 
 if TYPE_CHECKING:
@@ -22,22 +21,6 @@ VECTOR_NAMES = re.compile(r"(^|_)(embedding|vector)s?$", re.I)
 """Names of columns whose BLOBs are looked at: 4 bytes of anything else could be a number as well."""
 
 ITEM_COLUMNS = {"id", "other_id"}
-
-_shown: ContextVar[str] = ContextVar("embeddings_shown", default="")
-"""The path of the request that is being answered; Datasette does not tell cells which query they are of."""
-
-
-def wrap(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-    """Return an ASGI application that remembers which page cells are rendered for."""
-
-    async def remembering(scope: dict[str, Any], receive: object, send: object) -> None:
-        token = _shown.set(scope.get("path", ""))
-        try:
-            await app(scope, receive, send)
-        finally:
-            _shown.reset(token)
-
-    return remembering
 
 
 def render(
@@ -89,7 +72,7 @@ async def _item(datasette: Datasette, database: str, item: str) -> Markup | None
     from datasette.utils import tilde_decode
     from markupsafe import Markup
 
-    path = unquote(_shown.get()).removeprefix(datasette.setting("base_url").rstrip("/"))
+    path = unquote(scope.current().path).removeprefix(datasette.setting("base_url").rstrip("/"))
     match = QUERY_PATH.match(path)
     if match is None or tilde_decode(match["database"]) != database:
         return None

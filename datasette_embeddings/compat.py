@@ -24,6 +24,11 @@ def raw_config(datasette: Datasette) -> object:
     return ((whole or {}).get("plugins") or {}).get(PLUGIN)
 
 
+def served_databases(datasette: Datasette) -> list[str]:
+    """Return the names of the databases that people are served; 0.65 counts its own among all."""
+    return [name for name in datasette.databases if name != "_internal"]
+
+
 def configured_queries(datasette: Datasette, database: str) -> dict[str, Any]:
     """Return the queries that the site's own configuration gives a database (0.65)."""
     databases = (datasette._metadata_local or {}).get("databases") or {}
@@ -110,9 +115,8 @@ def query_url(datasette: Datasette, database: str, sql: str, parameters: dict[st
 
 def table_settings(datasette: Datasette, database: str, table: str) -> dict[str, Any]:
     """Return what the site's configuration says of a table, such as its `label_column` and `facets`."""
-    if not is_v1(datasette):
-        return dict(datasette.table_metadata(database, table))
-    databases = (datasette.config or {}).get("databases") or {}
+    whole = datasette.config if is_v1(datasette) else datasette._metadata_local
+    databases = (whole or {}).get("databases") or {}
     return dict(((databases.get(database) or {}).get("tables") or {}).get(table) or {})
 
 

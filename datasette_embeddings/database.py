@@ -161,6 +161,19 @@ def as_text(value: object) -> str:
 
 
 @contextmanager
+def snapshot(conn: Connection) -> Iterator[None]:
+    """Let everything that is read see one state of the file, whoever writes to it meanwhile."""
+    if conn.in_transaction:
+        yield
+        return
+    conn.execute("begin")
+    try:
+        yield
+    finally:
+        conn.execute("rollback")
+
+
+@contextmanager
 def transaction(conn: Connection) -> Iterator[None]:
     """Hold one write transaction; rolled back on any error, Ctrl-C included."""
     conn.execute("begin immediate")

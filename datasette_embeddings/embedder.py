@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from datasette_embeddings.errors import BadVector, DimensionMismatch, ModelError, nearest
 from datasette_embeddings.limits import MAX_QUERY_CHARACTERS, QUERY_CACHE_ENTRIES
 from datasette_embeddings.models import BUILT_IN, built_in, configured_name, get_model, is_loaded
+from datasette_embeddings.models.base import NoKnownWord
 from datasette_embeddings.vectors import encode
 
 if TYPE_CHECKING:
@@ -80,6 +81,13 @@ class Embedder:
                 f"{collection.dimensions}: build it again, or give the model the settings that it was built with"
             )
         return vector
+
+    def query_if_known(self, collection: Collection, text: str) -> bytes | None:
+        """Return the vector of a query as `query` does; None also where the model knows no word of it."""
+        try:
+            return self.query(collection, text)
+        except NoKnownWord:
+            return None
 
     def item(self, name: str, item: Item, purpose: Purpose) -> bytes | None:
         """Return the vector of a text or image; None for an empty one.

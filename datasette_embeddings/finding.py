@@ -66,8 +66,24 @@ def filters_of(conn: sqlite3.Connection, collection: Collection, pairs: Pairs) -
             raise SourceError(f"{collection.table!r} has no column {column!r} to filter by; {nearest(column, known)}")
         if lookup not in parser._filters_by_key:
             raise SourceError(f"there is no filter {lookup!r}; {nearest(lookup, parser._filters_by_key)}")
-    conditions, parameters = parser.build_where_clauses(collection.table)
-    return Filters(tuple(pairs), conditions, parameters, parser.human_description_en())
+    try:
+        conditions, parameters = parser.build_where_clauses(collection.table)
+        words = parser.human_description_en()
+    except ValueError as error:
+        raise SourceError(f"the value of a filter cannot be read: {error}") from error
+    return Filters(tuple(pairs), conditions, {name: _bound(value) for name, value in parameters.items()}, words)
+
+
+def _bound(value: object) -> object:
+    """Return the value of a filter as SQLite takes it."""
+    if isinstance(value, (list, dict)):
+        raise SourceError(f"the value of a filter is a text or a number; found {str(value)[:40]!r}")
+    return float(value) if isinstance(value, int) and abs(value) >= 2**63 else value
+
+
+def is_filter(name: str) -> bool:
+    """Tell whether an argument of an address is a filter, as Datasette's own pages tell."""
+    return not name.startswith("_") or "__" in name
 
 
 async def search(place: Place, text: str, k: int = DEFAULT_K, pairs: Pairs = ()) -> Found:
@@ -84,7 +100,7 @@ async def search(place: Place, text: str, k: int = DEFAULT_K, pairs: Pairs = ())
         among = queries.ids_of_rows(conn, collection, filters.conditions) if filters.conditions else ""
         sql = queries.search_sql(conn, tables, collection, "embed_hybrid", k, among)
         hits: list[Hit] = []
-        if vector is not None:
+        if text.strip():
             ids = _ids(conn, among, filters) if among else None
             hits = hybrid_items(conn, tables, collection, vector, text, k, ids)
         results = results_of(conn, tables, collection, hits, query=text, label=place.label)
@@ -96,7 +112,8 @@ async def search(place: Place, text: str, k: int = DEFAULT_K, pairs: Pairs = ())
 def _ids(conn: sqlite3.Connection, among: str, filters: Filters) -> list[str]:
     import json
 
-    return [str(item) for item in json.loads(conn.execute(among, filters.parameters).fetchone()[0])]
+    found = json.loads(conn.execute(among, filters.parameters).fetchone()[0])
+    return [str(item) for item in found if item is not None]
 
 
 def current(conn: sqlite3.Connection, place: Place) -> tuple[Tables, Collection]:

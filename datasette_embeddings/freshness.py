@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from datasette_embeddings.errors import ConfigError, SourceError
 from datasette_embeddings.labels import joinable
-from datasette_embeddings.rows import source_row
+from datasette_embeddings.rows import meets_condition, source_row
 from datasette_embeddings.sources import TableSource, content_hash
 from datasette_embeddings.state import AGAIN
 from datasette_embeddings.tables import has_own_tables
@@ -38,13 +38,14 @@ def row_state(conn: sqlite3.Connection, tables: Tables, collection: Collection, 
     if not joinable(conn, collection):
         return RowState("unknown" if stored is None else "current")
     row = source_row(conn, collection, item)
-    if row is None and stored is None:
-        return RowState("unknown")
     if row is None:
-        return RowState("gone", f"its row is not in the table any more: {again}")
+        gone = RowState("gone", f"its row is not in the table any more: {again}")
+        return RowState("unknown") if stored is None else gone
+    if stored is None and not meets_condition(conn, collection, item):
+        return RowState("unknown")
     if stored is None:
         return _without_vector(conn, tables, collection, item, again)
-    if collection.owner == "llm" or _content_hash(collection, row) in {None, stored[0]}:
+    if collection.owner == "llm" or text_hash(collection, row) in {None, stored[0]}:
         return RowState("current")
     return RowState(
         "edited", f"this row was edited since the last build, and what is related is of its earlier text: {again}"
@@ -62,7 +63,7 @@ def _without_vector(
     return RowState("new", f"this row is not embedded yet: {again}")
 
 
-def _content_hash(collection: Collection, row: dict[str, Any]) -> bytes | None:
+def text_hash(collection: Collection, row: dict[str, Any]) -> bytes | None:
     """Return the hash of what would be embedded of a row now; None where that cannot be told."""
     source = collection.source or {}
     columns = tuple(source.get("columns", ()))

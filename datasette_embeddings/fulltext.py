@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from datasette_embeddings import templating
-from datasette_embeddings.database import column_names, item_id, quote, table_names
+from datasette_embeddings.database import item_id, quote, table_names
 from datasette_embeddings.limits import MAX_QUERY_WORDS, MAX_TEXT_MATCHES
 
 if TYPE_CHECKING:
@@ -95,14 +95,62 @@ def source_index(
     """Return the FTS5 index that a table has of its own over all of *columns*, None where it has none."""
     if table is None or not columns or not key:
         return None
-    pattern = "%create virtual table%using fts5%"
-    for name, sql in conn.execute("select name, sql from sqlite_master where sql like ? order by name", [pattern]):
-        options = dict(re.findall(r"""\b(content|content_rowid)\s*=\s*['"\[`]?([^'"\]`,)]*)""", sql, re.I))
-        if options.get("content", "").lower() != table.lower():
-            continue
-        if {column.lower() for column in columns} <= {column.lower() for column in column_names(conn, name)}:
-            return TextIndex(name, table, options.get("content_rowid") or "rowid", tuple(key))
+    wanted = {column.lower() for column in columns}
+    for name, sql in conn.execute(
+        "select name, sql from sqlite_master where sql like '%fts5%' order by name"
+    ).fetchall():
+        declared = declaration(sql)
+        if declared and declared.serves and declared.content == table.lower() and wanted <= declared.columns:
+            return TextIndex(name, table, declared.options.get("content_rowid", "rowid"), tuple(key))
     return None
+
+
+class Declaration(NamedTuple):
+    """What an FTS5 table was declared as: the columns that it indexes, in lower case, and its options."""
+
+    columns: frozenset[str]
+    options: dict[str, str]
+
+    @property
+    def content(self) -> str:
+        """The table that its text is in, in lower case."""
+        return self.options.get("content", "").lower()
+
+    @property
+    def serves(self) -> bool:
+        """Whether it finds phrases, as identifiers are, and knows how long its texts are."""
+        return self.options.get("detail", "full").lower() == "full" and self.options.get("columnsize") != "0"
+
+
+QUOTED = r""""(?:[^"]|"")*"|'(?:[^']|'')*'|`(?:[^`]|``)*`|\[[^\]]*\]"""
+FTS5 = re.compile(r"\busing\s+fts5\s*\((.*)\)\s*\Z", re.I | re.S)
+ARGUMENT = re.compile(rf"(?:{QUOTED}|[^,])+")
+OPTION = re.compile(rf"\s*(\w+)\s*=\s*({QUOTED}|[^\s]+)\s*\Z")
+COLUMN = re.compile(rf"\s*({QUOTED}|[^\s]+)(.*)\Z", re.S)
+
+
+def declaration(sql: str) -> Declaration | None:
+    """Return what a `create virtual table ... using fts5(...)` declares, None for any other statement.
+
+    >>> declaration("create virtual table x using fts5(Title, url UNINDEXED, content='my, table')")
+    Declaration(columns=frozenset({'title'}), options={'content': 'my, table'})
+    """
+    inside = FTS5.search(sql)
+    if inside is None:
+        return None
+    columns, options = set(), {}
+    for argument in ARGUMENT.findall(inside[1]):
+        if option := OPTION.match(argument):
+            options[option[1].lower()] = _unquoted(option[2])
+        elif (column := COLUMN.match(argument)) and "unindexed" not in column[2].lower():
+            columns.add(_unquoted(column[1]).lower())
+    return Declaration(frozenset(columns), options)
+
+
+def _unquoted(name: str) -> str:
+    if name[0] == "[":
+        return name[1:-1]
+    return name[1:-1].replace(name[0] * 2, name[0]) if name[0] in "\"'`" else name
 
 
 def index_name(conn: sqlite3.Connection, tables: Tables, collection: str) -> str:
@@ -169,7 +217,10 @@ def has_leftovers(conn: sqlite3.Connection, tables: Tables, collection: Collecti
     return odd is not None
 
 
-PHRASE = re.compile(r'"([^"]*)"|(\w+)')
+WORD = re.compile(r"[\w\u0300-\u036f]+")
+"""A word, its accents among it where they are characters of their own."""
+
+PHRASE = re.compile(rf'"([^"]*)"|({WORD.pattern})')
 
 
 def terms(text: str) -> list[str]:
@@ -180,7 +231,7 @@ def terms(text: str) -> list[str]:
     >>> terms('list "all plugins" NOT (a OR b)*')
     ['"list"', '"all plugins"', '"NOT"', '"a"', '"OR"', '"b"']
     """
-    found = (phrase or word for phrase, word in PHRASE.findall(text))
+    found = (" ".join(WORD.findall(phrase or word)) for phrase, word in PHRASE.findall(text))
     return list(dict.fromkeys(f'"{term}"' for term in found if re.search(r"\w", term)))[:MAX_QUERY_WORDS]
 
 

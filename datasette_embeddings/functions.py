@@ -254,9 +254,9 @@ def make_hybrid(session: Session) -> Callable[..., str | None]:
             return None
         wanted = Wanted.of(session, name, k, ids)
         text = as_text(query)
-        vector = session.embedder.query(wanted.collection, text)
-        if vector is None or wanted.k == 0:
+        if not text.strip() or wanted.k == 0:
             return "[]"
+        vector = session.embedder.query_if_known(wanted.collection, text)
         return as_json(hybrid_items(session.conn, wanted.tables, wanted.collection, vector, text, wanted.k, wanted.ids))
 
     return embed_hybrid

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from datasette_embeddings import catalog
-from datasette_embeddings.database import table_names
+from datasette_embeddings.database import table_key, table_names
 from datasette_embeddings.fulltext import index_tables, own_indexes
 from datasette_embeddings.labels import joinable
 from datasette_embeddings.queries import Query, queries_of
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Holdings:
-    """*derived*: our tables, in lower case. *with_row_pages*: collections whose items are rows of a table, not of a view."""
+    """*derived*: our tables, in lower case. *with_row_pages*: collections whose ids are the keys of a table's rows, by which
+    Datasette has a page for each; the rows of a view have none."""
 
     tables: Tables | None = None
     collections: dict[str, Collection] = field(default_factory=dict)
@@ -60,6 +61,8 @@ def read(conn: sqlite3.Connection) -> Holdings:
     rows = frozenset(
         name
         for name, found in collections.items()
-        if existing.get(found.table or "") == "table" and joinable(conn, found)
+        if existing.get(found.table or "") == "table"
+        and joinable(conn, found)
+        and table_key(conn, str(found.table)).columns == found.key
     )
     return Holdings(tables, collections, queries_of(conn), derived, rows)

@@ -25,6 +25,10 @@ MEANING_ROWS = 100
 """Rows that a table is narrowed to: a page of Datasette's, and enough for facets to say something."""
 
 
+PARAMETER = re.compile(r"""\"[^"]*"|\[[^\]]*\]|:(?P<name>p\d+)\b""")
+"""A parameter of a filter's condition, or a name in quotes, which may look as if it held one."""
+
+
 async def filter_arguments(datasette: Datasette, request: Request, database: str, table: str) -> Any:  # noqa: ANN401
     """Return the condition that `?_meaning=` stands for, as Datasette's filters; None where it is not asked for."""
     from datasette.filters import FilterArguments
@@ -49,6 +53,10 @@ async def filter_arguments(datasette: Datasette, request: Request, database: str
     return FilterArguments([condition], params=parameters, human_descriptions=[words])
 
 
+def _renamed(found: re.Match[str]) -> str:
+    return f":meaning_{found['name']}" if found["name"] else found[0]
+
+
 def _condition(conn: sqlite3.Connection, place: Place, request: Request) -> tuple[str, dict[str, Any]]:
     """Return the condition on the table's rows; those are chosen among the rows that the other filters leave."""
     _, collection = finding.current(conn, place)
@@ -56,15 +64,10 @@ def _condition(conn: sqlite3.Connection, place: Place, request: Request) -> tupl
         raise EmbeddingsError(
             f"the rows of {collection.name!r} cannot be found in their table any more; build it again"
         )
-    pairs = [
-        (name, value)
-        for name in request.args
-        for value in request.args.getlist(name)
-        if value and not name.startswith("_")
-    ]
-    filters = finding.filters_of(conn, collection, [pair for pair in pairs if pair[0] not in {"q", "k"}])
+    pairs = [(name, value) for name in request.args for value in request.args.getlist(name) if finding.is_filter(name)]
+    filters = finding.filters_of(conn, collection, pairs)
     renamed = {f"meaning_{name}": value for name, value in filters.parameters.items()}
-    conditions = [re.sub(r":(p\d+)\b", r":meaning_\1", condition) for condition in filters.conditions]
+    conditions = [PARAMETER.sub(_renamed, condition) for condition in filters.conditions]
     among = f", (\n  {queries.ids_of_rows(conn, collection, conditions)}\n)" if conditions else ""
     found = f"json_each(embed_hybrid({literal(collection.name)}, :meaning, {MEANING_ROWS}{among}))"
     item = queries.item_of_row(conn, collection)

@@ -6,25 +6,27 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from datasette_embeddings import asking, finding
-from datasette_embeddings.database import item_id, quote, table_key
+from datasette_embeddings import access, asking, finding
 from datasette_embeddings.errors import EmbeddingsError, for_visitors
-from datasette_embeddings.freshness import RowState, row_state
 from datasette_embeddings.places import find_place, places_of_table
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
 
     from datasette.app import Datasette
     from datasette.utils.asgi import Request
     from markupsafe import Markup
 
+    from datasette_embeddings.freshness import RowState
+    from datasette_embeddings.glance import Neighbor
     from datasette_embeddings.places import Place
     from datasette_embeddings.results import Result
 
 PANEL_ITEMS = 5
 """Related rows on a row's page: a glance, the item's own page has more."""
+
+STYLESHEET = "/-/static-plugins/datasette-embeddings-suite/embeddings.css"
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +37,7 @@ class Panel:
 
     place: Place
     id: str
-    results: list[Result]
+    neighbors: list[Neighbor]
     state: RowState
 
 
@@ -47,41 +49,31 @@ async def panels_of_row(datasette: Datasette, request: Request, database: str, t
     if not places:
         return []
     values = urlsafe_components(request.url_vars["pks"])
-    return await places[0].run(lambda conn: [p for place in places if (p := _panel(conn, place, table, values))])
+    panels = [await _panel(place, tuple(values)) for place in places]
+    return [panel for panel in panels if panel and (panel.neighbors or panel.state.note)]
 
 
-def _panel(conn: sqlite3.Connection, place: Place, table: str, values: Sequence[str]) -> Panel | None:
-    tables, collection = finding.current(conn, place)
-    item = _item_of_row(conn, table, collection.key, values)
-    if item is None:
-        return None
-    state = row_state(conn, tables, collection, item)
-    results = finding.related_now(conn, place, item, PANEL_ITEMS).results
-    return Panel(place, item, results, state) if results or state.note else None
+async def _panel(place: Place, values: tuple[str, ...]) -> Panel | None:
+    glance = await place.glance()
 
+    def read(conn: sqlite3.Connection) -> tuple[str, list[Neighbor], RowState] | None:
+        item = glance.item(conn, values)
+        return None if item is None else (item, glance.neighbors(conn, item, PANEL_ITEMS), glance.state(conn, item))
 
-def _item_of_row(conn: sqlite3.Connection, table: str, key: tuple[str, ...], values: Sequence[str]) -> str | None:
-    """Return the item id of the row that a page's address names by its primary key."""
-    columns = table_key(conn, table).columns
-    if columns == key:
-        return item_id(tuple(values))
-    if len(columns) != len(values):
-        return None
-    chosen = ", ".join(quote(column) for column in key)
-    where = " and ".join(f"{quote(column)} = ?" for column in columns)
-    row = conn.execute(f"select {chosen} from {quote(table)} where {where}", list(values)).fetchone()
-    return item_id(row) if row else None
+    found = await place.read_once(("panel", place.collection.name, values), read)
+    return None if found is None else Panel(place, *found)
 
 
 async def panel_html(datasette: Datasette, request: Request, database: str, table: str) -> Markup | None:
     """Return the HTML of the panels of a row page; None where there are none.
 
-    What goes wrong here leaves the row's own page as it is.
+    What goes wrong here leaves the row's own page as it is. Datasette shows that page to nobody who may not view the table.
     """
     import sqlite3
 
     from markupsafe import Markup
 
+    access.known_to_view(request.actor, database, table)
     try:
         panels = await panels_of_row(datasette, request, database, table)
     except (EmbeddingsError, sqlite3.Error) as error:
@@ -90,7 +82,8 @@ async def panel_html(datasette: Datasette, request: Request, database: str, tabl
     if not panels:
         return None
     template = datasette_environment(datasette, request).get_template("embeddings/_panel.html")
-    return Markup(await template.render_async(panels=panels))  # noqa: S704 (rendered with escaping)
+    stylesheet = datasette.urls.path(STYLESHEET)
+    return Markup(await template.render_async(panels=panels, stylesheet=stylesheet))  # noqa: S704 (rendered with escaping)
 
 
 def datasette_environment(datasette: Datasette, request: Request) -> Any:  # noqa: ANN401

@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from datasette_embeddings import access, compat, remembered
+from datasette_embeddings.database import snapshot
+from datasette_embeddings.glance import glance
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
     from typing import TypeVar
 
     from datasette.app import Datasette
 
     from datasette_embeddings.catalog import Collection
+    from datasette_embeddings.glance import Glance
 
     Result = TypeVar("Result")
 
@@ -69,16 +72,28 @@ class Place:
 
     async def run(self, function: Callable[[sqlite3.Connection], Result]) -> Result:
         """Run a function that reads in one of Datasette's SQL threads, within the time that a query may take."""
+        result: Result = await self.datasette.get_database(self.database).execute_fn(self._limited(function))
+        return result
+
+    async def read_once(self, what: Hashable, function: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Return what a function reads, as `run` does, read anew when the file changed. *what*: names it."""
+        return await remembered.read_once(self.datasette, self.database, what, self._limited(function))
+
+    def _limited(self, function: Callable[[sqlite3.Connection], Result]) -> Callable[[sqlite3.Connection], Result]:
         from datasette.utils import sqlite_timelimit
 
-        limit = self.datasette.sql_time_limit_ms
-
         def limited(conn: sqlite3.Connection) -> Result:
-            with sqlite_timelimit(conn, limit):
+            with snapshot(conn), sqlite_timelimit(conn, self.datasette.sql_time_limit_ms):
                 return function(conn)
 
-        result: Result = await self.datasette.get_database(self.database).execute_fn(limited)
-        return result
+        return limited
+
+    async def glance(self) -> Glance:
+        """Return what is prepared for row pages of this collection's table."""
+        tables = (await remembered.holdings_of(self.datasette, self.database)).tables
+        assert tables is not None
+        key = ("glance", self.collection.name, self.label)
+        return await self.read_once(key, lambda conn: glance(conn, tables, self.collection, self.label))
 
     async def is_public(self) -> bool:
         """Tell whether everybody may see the collection."""
@@ -96,7 +111,7 @@ async def find_place(datasette: Datasette, actor: object, database: str, collect
     """Return the place of that name; raises Datasette's NotFound and Forbidden."""
     from datasette.utils.asgi import Forbidden, NotFound
 
-    if database not in datasette.databases:
+    if database not in compat.served_databases(datasette):
         raise NotFound(f"Database not found: {database}")
     if not await compat.may_view_database(datasette, actor, database):
         raise Forbidden("You do not have permission to view this database")
@@ -113,7 +128,7 @@ async def all_places(datasette: Datasette, actor: object) -> list[Place]:
     """Return every collection that an actor may see, database by database."""
     return [
         Place(datasette, actor, database, collection)
-        for database in sorted(datasette.databases)
+        for database in sorted(compat.served_databases(datasette))
         for collection in (await remembered.holdings_of(datasette, database)).collections.values()
         if await access.may_view_collection(datasette, actor, database, collection)
     ]
@@ -121,7 +136,7 @@ async def all_places(datasette: Datasette, actor: object) -> list[Place]:
 
 async def places_of_table(datasette: Datasette, actor: object, database: str, table: str) -> list[Place]:
     """Return the collections made from a table that an actor may see."""
-    if database not in datasette.databases:
+    if database not in compat.served_databases(datasette):
         return []
     held = await remembered.holdings_of(datasette, database)
     return [

@@ -36,7 +36,7 @@ def wrap(app: App, datasette: Datasette, embedder: Callable[[], Embedder]) -> Ap
     async def prefetching(scope: dict[str, Any], receive: object, send: object) -> None:
         refused = None
         if scope["type"] == "http" and scope["method"] in {"GET", "HEAD"}:
-            refused = await embed_query_of(scope, datasette, embedder())
+            refused = await embed_query_of(scope, datasette, embedder)
         if refused is None:
             await app(scope, receive, send)
         else:
@@ -52,7 +52,9 @@ async def answer(refused: Refused, scope: dict[str, Any], send: object, datasett
     await response.asgi_send(send)
 
 
-async def embed_query_of(scope: dict[str, Any], datasette: Datasette, embedder: Embedder) -> Refused | None:
+async def embed_query_of(
+    scope: dict[str, Any], datasette: Datasette, embedder: Callable[[], Embedder]
+) -> Refused | None:
     """Put the vector of a search request's text into the cache, where the actor may view that query.
 
     Returns why there is none, where the query is ours. One that the site has put in its place may do without.
@@ -67,13 +69,13 @@ async def embed_query_of(scope: dict[str, Any], datasette: Datasette, embedder: 
     from datasette.utils import tilde_decode
 
     database = tilde_decode(match["database"])
-    if database not in datasette.databases:
+    if database not in compat.served_databases(datasette):
         return None
     actor = await compat.actor_of(datasette, scope)
     if not await compat.may_view_query(datasette, actor, database, match["query"]):
         return None
     try:
-        await _embed(datasette.get_database(database), match["collection"], text, embedder)
+        await _embed(datasette.get_database(database), match["collection"], text, embedder())
     except Refused as refused:
         log.warning("%s/%s is not run: %s", database, match["query"], refused)
         return refused if await compat.is_our_query(datasette, actor, database, match["query"]) else None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 from weakref import WeakKeyDictionary
 
-from datasette_embeddings import holdings, rows, state
+from datasette_embeddings import holdings, rows, scope, state
 from datasette_embeddings.holdings import Holdings
+from datasette_embeddings.limits import REMEMBERED_ENTRIES
 
 if TYPE_CHECKING:
     import sqlite3
@@ -19,7 +22,9 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-_kept: WeakKeyDictionary[Datasette, dict[tuple[str, Hashable], tuple[tuple[object, ...], object]]] = WeakKeyDictionary()
+_kept: WeakKeyDictionary[Datasette, OrderedDict[tuple[str, Hashable], tuple[tuple[object, ...], object]]] = (
+    WeakKeyDictionary()
+)
 
 
 async def read_once(
@@ -27,11 +32,15 @@ async def read_once(
 ) -> Result:
     """Return what *read* gives for a database, read anew when its file changed. *what*: names it."""
     opened = datasette.get_database(database)
-    kept = _kept.setdefault(datasette, {})
-    state = file_state(opened.path)
-    if (database, what) not in kept or kept[database, what][0] != state or opened.path is None:
-        kept[database, what] = (state, await opened.execute_fn(read))
-    return cast("Result", kept[database, what][1])
+    kept = _kept.setdefault(datasette, OrderedDict())
+    state, key = file_state(opened.path), (database, what)
+    found = kept.get(key)
+    if found is None or found[0] != state or opened.path is None:
+        found = kept[key] = (state, await opened.execute_fn(read))
+        if len(kept) > REMEMBERED_ENTRIES:
+            kept.popitem(last=False)
+    kept.move_to_end(key)
+    return cast("Result", found[1])
 
 
 async def holdings_of(datasette: Datasette, database: str) -> Holdings:
@@ -41,7 +50,7 @@ async def holdings_of(datasette: Datasette, database: str) -> Holdings:
 
 def known_holdings(datasette: Datasette, database: str) -> Holdings:
     """Return what is known of a database since it was last read; nothing where it never was."""
-    kept = _kept.get(datasette, {}).get((database, "holdings"))
+    kept = _kept.get(datasette, OrderedDict()).get((database, "holdings"))
     return cast("Holdings", kept[1]) if kept else Holdings()
 
 
@@ -60,12 +69,16 @@ async def facet_counts(
 
 
 def file_state(path: str | None) -> tuple[object, ...]:
-    """Return what changes whenever a database file does, at the cost of two looks at the folder."""
-    states: list[object] = []
-    for suffix in ("", "-wal"):
-        try:
-            stat = Path(f"{path}{suffix}").stat()
-        except OSError:
-            continue
-        states.append((stat.st_mtime_ns, stat.st_size))
-    return (path, *states)
+    """Return what changes whenever a database file does, looked at once a request."""
+    known = scope.current().states
+    if path not in known:
+        known[path] = (path, _looked_at(f"{path}"), _looked_at(f"{path}-wal"))
+    return known[path]
+
+
+def _looked_at(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size

@@ -42,13 +42,26 @@ def _from_row(conn: sqlite3.Connection, table: str, collection: Collection, item
 
 def source_row(conn: sqlite3.Connection, collection: Collection, item: str) -> dict[str, Any] | None:
     """Return the row of the source that an item was made of, all its columns; None where it is gone."""
-    table = str(collection.table)
-    key = [item] if len(collection.key) == 1 else [key_part(item, n) for n in range(len(collection.key))]
-    values = {f"part{n}": value for n, value in enumerate(key)}
-    where = row_condition(conn, table, collection.key, [f":{name}" for name in values])
-    cursor = conn.execute(f"select * from {quote(table)} where {where}", values)
+    where, values = _where(conn, collection, item)
+    cursor = conn.execute(f"select * from {quote(str(collection.table))} where {where}", values)
     found = cursor.fetchone()
     return None if found is None else dict(zip((column[0] for column in cursor.description), found, strict=True))
+
+
+def meets_condition(conn: sqlite3.Connection, collection: Collection, item: str) -> bool:
+    """Tell whether a row of the source is one that the collection is made of: all are, but for those its `where` leaves out."""
+    condition = (collection.source or {}).get("where")
+    if not condition:
+        return True
+    where, values = _where(conn, collection, item)
+    sql = f"select 1 from {quote(str(collection.table))} where ({condition}) and {where}"
+    return conn.execute(sql, values).fetchone() is not None
+
+
+def _where(conn: sqlite3.Connection, collection: Collection, item: str) -> tuple[str, dict[str, Any]]:
+    key = [item] if len(collection.key) == 1 else [key_part(item, n) for n in range(len(collection.key))]
+    values = {f"part{n}": value for n, value in enumerate(key)}
+    return row_condition(conn, str(collection.table), collection.key, [f":{name}" for name in values]), values
 
 
 def commonest(conn: sqlite3.Connection, table: str, columns: Sequence[str]) -> dict[str, list[tuple[str, int]]]:

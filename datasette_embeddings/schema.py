@@ -102,7 +102,8 @@ CREATE INDEX {embeddings_duplicates}
     ON {similarities} (collection_id, score) WHERE score >= 0.95;
 """
 """full_text: the FTS5 table that builds keep, where the source has none of its own. noise_floor: the score below which a
-result says little. version: counts every write to the collection's vectors, so that what was read of them can be kept."""
+result says little. version: another number after every write to the collection's vectors, so that what was read of them can be
+kept."""
 
 
 def ensure_tables(conn: sqlite3.Connection, prefix: str = "") -> Tables:

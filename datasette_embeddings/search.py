@@ -68,7 +68,7 @@ def scores_of(
         names = part.ids if not names else names + part.ids
         scores.append(vectors.score_rows(part.rows, vector))
         others |= part.others
-    if others and not names:
+    if others and not names and (ids is None or others != {0}):
         raise _mismatch(vector.size, collection, ", ".join(str(size) for size in sorted(others)))
     return Scored(names, np.concatenate(scores) if scores else np.empty(0))
 
@@ -97,17 +97,35 @@ def hybrid_items(
     conn: sqlite3.Connection,
     tables: Tables,
     collection: Collection,
-    query: bytes,
+    query: bytes | None,
     text: str,
     k: int,
     ids: Sequence[str] | None = None,
 ) -> list[Hit]:
     """Return the *k* items nearest to a query by the vector *query* and the words of *text* together.
 
-    Without a full-text index, or where no word is found, these are the nearest items by vector.
+    Without a full-text index, or where no word is found, these are the nearest items by vector. Without a vector, as the model
+    knows no word of the text, they are those that hold its words.
     """
-    scored = scores_of(conn, tables, collection, query, ids)
+    if query is None:
+        scored = words_alone(conn, tables, collection, text, ids)
+    else:
+        scored = scores_of(conn, tables, collection, query, ids)
     return best(Scored(scored.ids, raised(conn, tables, collection, scored, text)), k)
+
+
+def words_alone(
+    conn: sqlite3.Connection, tables: Tables, collection: Collection, text: str, ids: Sequence[str] | None
+) -> Scored:
+    """Return the items that hold a word of a text, each with the score 0."""
+    import orjson
+
+    index, wanted = fulltext.text_index(conn, tables, collection), fulltext.terms(text)
+    found = [match.id for match in index.matches(conn, fulltext.any_of(wanted))] if index and wanted else []
+    among = found if ids is None else list(set(found) & set(ids))
+    sql = f"select id from {tables.embeddings} where collection_id = ? and id in (select value from json_each(?)) order by id"
+    items = [row[0] for row in conn.execute(sql, [collection.id, orjson.dumps(among).decode()])]
+    return Scored(items, np.zeros(len(items)))
 
 
 def raised(

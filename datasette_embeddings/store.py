@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import socket
 import sqlite3
 import time
@@ -231,9 +232,9 @@ class Store:
             )
             conn.execute(
                 f"update {self.tables.embeddings_collections} set tokens = tokens + ?, "
-                "cost_usd = case when ? is null then cost_usd else coalesce(cost_usd, 0) + ? end, version = version + 1, "
+                "cost_usd = case when ? is null then cost_usd else coalesce(cost_usd, 0) + ? end, version = ?, "
                 "dimensions = coalesce(?, dimensions) where collection_id = ?",
-                [tokens, cost, cost, len(items[0].embedding) // 4 if items else None, collection.id],
+                [tokens, cost, cost, _new_version(), len(items[0].embedding) // 4 if items else None, collection.id],
             )
             self._beat(conn)
 
@@ -260,8 +261,8 @@ class Store:
             if finish.similarities is not None:
                 self._write_similarities(conn, cid, finish.similarities)
             conn.execute(f"delete from {tables.embeddings_changes} where collection_id = ?", [cid])
-            version = max(collection.version, replaces.version if replaces else 0) + 1
-            self._describe(conn, cid, {**finish.state, "generation": generation, "built": built, "version": version})
+            state = {"generation": generation, "built": built, "version": _new_version()}
+            self._describe(conn, cid, {**finish.state, **state})
             name = replaces.name if replaces else collection.name
             if replaces:
                 self._forget(conn, replaces)
@@ -293,14 +294,24 @@ class Store:
 
     def begin_index(self, collection: str) -> str:
         """Return the name of a new, empty full-text index, made aside for the collection of that name."""
-        name = self.tables.plain(fulltext.PREFIX + collection + NEXT)
+        name = self._aside(collection)
         with self._write() as conn:
-            conn.execute(f"drop table if exists {quote(name)}")
+            self._drop_index(conn, name)
             conn.execute(
                 f"create virtual table {quote(name)} using fts5(text, content='', tokenize='{fulltext.TOKENIZER}')"
             )
             self._beat(conn)
         return name
+
+    def _aside(self, collection: str) -> str:
+        return self.tables.plain(fulltext.PREFIX + collection + NEXT)
+
+    def drop_unfinished(self) -> None:
+        """Remove the full-text indexes that builds made aside which ended before their end."""
+        with self._write() as conn:
+            for name in fulltext.own_indexes(conn, self.tables):
+                if name.endswith(NEXT):
+                    self._drop_index(conn, name)
 
     def add_texts(self, table: str, texts: Sequence[tuple[int, str]]) -> None:
         """Index (number, text) in one transaction."""
@@ -340,6 +351,7 @@ class Store:
         """Remove a collection and all that was derived from it."""
         with self._write() as conn:
             self._forget(conn, collection)
+            self._drop_index(conn, self._aside(collection.name.removesuffix(NEXT)))
 
     def _forget(self, conn: sqlite3.Connection, collection: Collection) -> None:
         self._drop_index(conn, collection.full_text)
@@ -415,6 +427,11 @@ class Store:
                     raise
                 return False
             return True
+
+
+def _new_version() -> int:
+    """Return a number for one state of a collection's vectors, which no other state has, of any file that takes this one's place."""
+    return secrets.randbits(62)
 
 
 def _alive(pid: int | None, host: str, heartbeat: int) -> bool:

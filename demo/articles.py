@@ -37,11 +37,12 @@ create table articles (
     body text not null,
     words integer not null,
     licence text not null,
-    source text not null
+    source text not null,
+    html text not null
 )
 """
 
-Row = tuple[str, str, str, str, str, int, str, str]
+Row = tuple[str, str, str, str, str, int, str, str, str]
 
 
 class Project(NamedTuple):
@@ -122,12 +123,15 @@ def python_rows() -> Iterator[Row]:
 
 def row(project: Project, page: PurePosixPath, text: str, source: str) -> Iterator[Row]:
     """Yield the row of one page, or nothing where the page is too short."""
+    from demo.markup import to_html
+
     title, body = split_title(plain(text))
     words = len(body.split())
     if words >= MINIMUM_WORDS:
         title = title or page.stem.replace("-", " ").capitalize()
         name = f"{project.name.lower()}/{page}"
-        yield name, title, project.name, project.topic, body, words, project.licence, source
+        html = to_html(text, "md" if source.endswith(".md") else "rst" if source.endswith(".rst") else "pydoc", title)
+        yield name, title, project.name, project.topic, body, words, project.licence, source, html
 
 
 HEADING = re.compile(

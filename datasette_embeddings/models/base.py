@@ -29,6 +29,12 @@ CHARACTERS_PER_TOKEN = 4
 """English averages about four characters a token in BERT and GPT vocabularies (OpenAI's help page on tokens, 2026)."""
 
 NO_KNOWN_WORD = "the model knows no word of it"
+
+
+class NoKnownWord(ModelError):
+    """A text has no vector, as its model knows no word of it; it may have words that full-text search finds."""
+
+
 """Why a text of which nothing is in the model's vocabulary has no vector: it is skipped, not failed."""
 
 ZERO_NORM = 1e-12
@@ -122,7 +128,8 @@ class EmbeddingModel(ABC):
         """Return the unit vector (d,) of one item; raises ModelError when it has none."""
         embedded = self.embed([item], purpose)
         if embedded.failures:
-            raise ModelError(f"{self.name} gives no vector for this: {embedded.failures[0]}")
+            kind = NoKnownWord if embedded.failures[0] == NO_KNOWN_WORD else ModelError
+            raise kind(f"{self.name} gives no vector for this: {embedded.failures[0]}")
         vector: NDArray[np.float32] = embedded.vectors[0]
         return vector
 

@@ -81,6 +81,7 @@ async def html_answer(
     query = f"?{request.query_string}" if request.query_string else ""
     shared = {"json_url": f"{twin}{query}", "root_url": datasette.urls.path("/-/embeddings")}
     html = await datasette.render_template(f"embeddings/{template}", {**shared, **context}, request=request)
+    html = html.replace("<html>", '<html lang="en">', 1)  # 0.65 does not say which language its pages are in
     return Response.html(html, headers=headers)
 
 

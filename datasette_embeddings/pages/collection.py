@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from datasette_embeddings import catalog, remembered
+from datasette_embeddings import catalog, compat, remembered
 from datasette_embeddings.finding import current
 from datasette_embeddings.pages.answering import (
     PRIVATE,
@@ -43,6 +43,16 @@ async def state_of(place: Place) -> CollectionState:
     return next(state for state in states if state.name == place.collection.name)
 
 
+async def description_of(place: Place) -> str | None:
+    """Return what the site says of a collection's table, which 1.0 keeps apart from other settings."""
+    table = place.collection.table
+    described = place.settings
+    if table is not None and compat.is_v1(place.datasette):
+        described = await place.datasette.get_resource_metadata(place.database, table)
+    description = described.get("description")
+    return str(description) if description else None
+
+
 def as_dict(place: Place, state: CollectionState) -> dict[str, Any]:
     """Return the state of a collection for JSON."""
     return {"database": place.database, **state.as_dict(), "url": place.url}
@@ -52,11 +62,11 @@ def as_dict(place: Place, state: CollectionState) -> dict[str, Any]:
 async def index_page(datasette: Datasette, request: Request) -> Response:
     """List every collection that the actor may see."""
     places = await all_places(datasette, request.actor)
-    listed = [(place, await state_of(place)) for place in places]
+    listed = [(p, await state_of(p), asks_by_post(p), await description_of(p)) for p in places]
     everything_public = all([await place.is_public() for place in places])
     headers = {} if everything_public else dict(PRIVATE)
     if is_json(request):
-        return json_answer(datasette, {"collections": [as_dict(*entry) for entry in listed]}, headers)
+        return json_answer(datasette, {"collections": [as_dict(place, state) for place, state, *_ in listed]}, headers)
     return await html_answer(datasette, request, "index.html", {"listed": listed}, headers)
 
 
@@ -73,6 +83,7 @@ async def collection_page(datasette: Datasette, request: Request) -> Response:
         "place": place,
         "database": place.database,
         "state": state,
+        "description": await description_of(place),
         "issues": issues,
         "examples": examples,
         "facets": await facets_of(place),

@@ -17,8 +17,8 @@ async def embed_json(datasette: Datasette, request: Request) -> Response:
     """Give the vector of a text; to whom could have it by SQL, so to who may run SQL on a database here."""
     from datasette.utils.asgi import Forbidden
 
-    allowed = [await compat.may_execute_sql(datasette, request.actor, name) for name in sorted(datasette.databases)]
-    if not any(allowed):
+    databases = compat.served_databases(datasette)
+    if not any([await compat.may_execute_sql(datasette, request.actor, name) for name in databases]):
         raise Forbidden("Who may run no SQL here may embed no texts either")
     embedder = site.embedder_of(datasette)
     model = request.args.get("model") or embedder.default_model

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from datasette_embeddings import remembered, site
 from datasette_embeddings.errors import EmbeddingsError
-from datasette_embeddings.finding import Found, as_number, search, sql_url
+from datasette_embeddings.finding import Found, as_number, is_filter, search, sql_url
 from datasette_embeddings.limits import DEFAULT_K
 from datasette_embeddings.pages.answering import (
     NOT_INDEXED,
@@ -69,10 +69,11 @@ async def _posted(place: Place, request: Request) -> Response:
     """
     from datasette.utils.asgi import Response
 
-    posted = await request.post_vars()
-    text = posted.get("q") or ""
-    pairs = [(name, value) for name, value in posted.items() if name not in OWN_ARGUMENTS]
-    k = as_number(posted.get("k")) or DEFAULT_K
+    posted = parse_qsl((await request.post_body()).decode("utf-8", "replace"), keep_blank_values=True)
+    own = dict(posted)
+    text = own.get("q", "")
+    pairs = [(name, value) for name, value in posted if name not in OWN_ARGUMENTS]
+    k = as_number(own.get("k")) or DEFAULT_K
     await search(place, text, k, pairs)
     return Response.redirect(_url(place, text, k, pairs), status=303)
 
@@ -83,7 +84,7 @@ def filter_pairs(request: Request) -> list[tuple[str, str]]:
         (name, value) for name in request.args for value in request.args.getlist(name) if name not in OWN_ARGUMENTS
     ]
     for name, _ in pairs:
-        if name.startswith("_"):
+        if not is_filter(name):
             raise EmbeddingsError(f"{name!r} is no argument of this page; it takes q, k, and filters by column")
     return pairs
 
@@ -149,7 +150,8 @@ async def facets_of(
     chosen = set(pairs)
 
     def choice(column: str, value: str, count: int) -> Choice:
-        pair = (column, value)
+        plain = is_filter(column) and "__" not in column and column not in OWN_ARGUMENTS
+        pair = (column if plain else f"{column}__exact", value)
         others = [other for other in pairs if other != pair] if pair in chosen else [*pairs, pair]
         return Choice(value, count, _url(place, text, k, others), pair in chosen)
 

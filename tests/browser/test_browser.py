@@ -1,0 +1,298 @@
+"""Every page in a browser: nothing breaks, everybody can read it and reach all of it, and what others wrote runs nowhere."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote_plus
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from conftest import HOSTILE
+from datasette.utils import tilde_decode, tilde_encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from playwright.sync_api import Browser, Locator, Page
+
+COLLECTION = "/-/embeddings/news/articles"
+SEARCH = f"{COLLECTION}/search"
+QUERY = "money is worth less"
+
+PAGES = {
+    "index": "/-/embeddings",
+    "collection": COLLECTION,
+    "search": f"{SEARCH}?q={quote_plus(QUERY)}",
+    "weak": f"{SEARCH}?q=flibbertigibbet+zorp",
+    "filtered": f"{SEARCH}?q=final&topic=sport&k=3",
+    "empty": SEARCH,
+    "nothing": f"{SEARCH}?q=final&topic=none",
+    "item": f"{COLLECTION}/item/news~2Frates",
+    "without-vector": f"{COLLECTION}/item/news~2Fempty",
+    "row": "/news/articles/news~2Frates",
+    "table": "/news/articles?_meaning=money&_facet=topic",
+    "query": "/news/hybrid_articles?q=money",
+    "vectors": "/news/embeddings",
+    "error": f"{SEARCH}?q=money&k=abc",
+}
+HOSTILE_ID = tilde_encode("news/hostile" + HOSTILE)
+HOSTILE_PATHS = [
+    "/-/embeddings",
+    COLLECTION,
+    f"{SEARCH}?q={quote_plus(HOSTILE)}",
+    f"{SEARCH}?q=weather&topic={quote_plus(HOSTILE)}",
+    f"{SEARCH}?{quote_plus(HOSTILE)}=1",
+    f"{SEARCH}?q=weather&k={quote_plus(HOSTILE)}",
+    f"{COLLECTION}/item/{HOSTILE_ID}",
+    f"{COLLECTION}/item/news~2Fstorm?k=9",
+    f"/-/embeddings/news/{tilde_encode(HOSTILE)}/search",
+    f"/news/articles/{HOSTILE_ID}",
+    "/news/articles/news~2Fstorm",
+    f"/news/articles?_meaning={quote_plus(HOSTILE)}",
+    f"/news/hybrid_articles?q={quote_plus(HOSTILE)}",
+    "/news/embeddings",
+]
+"""Pages that show what somebody hostile wrote, in a row or in an address."""
+
+WIDTHS = (1280, 390)
+
+DATASETTES = {"row", "table", "query", "vectors", "error"}
+"""Pages of Datasette itself, where only what we add to them is ours; 0.65 shows a query's SQL wider than a phone."""
+
+WCAG = {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
+HEADINGS = {"heading-order": {"enabled": True}, "empty-heading": {"enabled": True}}
+CONTRAST = ["color-contrast", "link-in-text-block"]
+
+PROBLEMS = """async ([root, only, rules]) => {
+  const found = await axe.run({include: [[root]]}, {resultTypes: ['violations'], runOnly: only, rules});
+  return found.violations.flatMap(rule => rule.nodes.map(node => `${rule.id}: ${node.html} ${node.failureSummary}`));
+}"""
+
+UNLABELLED = """root => [...document.querySelectorAll(root + ' :is(input, select, textarea, button):not([type=hidden])')]
+  .filter(field => !(field.labels?.length || field.ariaLabel || field.textContent.trim() || field.type === 'submit' && field.value))
+  .map(field => field.outerHTML)"""
+
+FOCUSED = """() => {
+  const element = document.activeElement, style = getComputedStyle(element), box = element.getBoundingClientRect();
+  return {
+    name: element.name ?? '', href: element.getAttribute('href') ?? '', in_heading: !!element.closest('h3'),
+    outline: style.outlineStyle === 'none' ? 0 : parseFloat(style.outlineWidth),
+    seen: box.width > 0 && box.top >= 0 && box.bottom <= innerHeight,
+  };
+}"""
+
+PROVOKE = """() => {
+  for (const element of document.querySelectorAll('*'))
+    for (const type of ['error', 'load', 'mouseover', 'focus', 'click'])
+      if (element['on' + type]) element.dispatchEvent(new Event(type));
+  return window.__xss === undefined;
+}"""
+
+
+@dataclass
+class Visit:
+    """A page in a browser of its own, and what went wrong on it."""
+
+    page: Page
+    address: str
+    troubles: list[str]
+
+    def go(self, path: str) -> None:
+        """Open a page of the site."""
+        self.page.goto(self.address + path)
+
+    def ask(self, script: str, argument: object = None) -> Any:
+        """Return what a script gives in the page."""
+        return self.page.evaluate(script, argument)
+
+    @property
+    def path(self) -> str:
+        """The path of the page that is shown."""
+        return self.page.url.removeprefix(self.address).split("?")[0]
+
+    @property
+    def title(self) -> str:
+        """The page's heading."""
+        return self.page.locator("h1").inner_text().strip()
+
+    def result_ids(self) -> list[str]:
+        """Return the ids of the results that are listed."""
+        links = self.page.locator(".embeddings-result h3 a").all()
+        return [tilde_decode(str(link.get_attribute("href")).rsplit("/", 1)[1]) for link in links]
+
+    def follow(self, link: Locator) -> None:
+        """Click a link and wait for the page that it leads to."""
+        with self.page.expect_navigation():
+            link.click()
+
+    def unexpected(self) -> list[str]:
+        """Return what went wrong, but for the answer that says that a page asked for is an error."""
+        return [trouble for trouble in self.troubles if "status of 400" not in trouble]
+
+
+@contextmanager
+def visiting(browser: Browser, address: str, width: int = WIDTHS[0], **options: Any) -> Iterator[Visit]:
+    """Visit the site anew: no cookies, nothing cached."""
+    context = browser.new_context(viewport={"width": width, "height": 800}, **options)
+    context.set_default_timeout(10_000)
+    page = context.new_page()
+    visit = Visit(page, address, [])
+    page.on("console", lambda message: message.type == "error" and visit.troubles.append(message.text))
+    page.on("pageerror", lambda error: visit.troubles.append(str(error)))
+    page.on("requestfailed", lambda request: visit.troubles.append(f"{request.url}: {request.failure}"))
+    page.on("response", lambda answer: answer.status > 400 and visit.troubles.append(f"{answer.url}: {answer.status}"))
+    page.on("request", lambda asked: asked.url.startswith(address) or visit.troubles.append(f"left for {asked.url}"))
+    try:
+        yield visit
+    finally:
+        context.close()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page(browser: Browser, site: str, name: str) -> None:
+    with visiting(browser, site) as visit:
+        visit.go(PAGES[name])
+        assert visit.ask("document.querySelectorAll('h1').length") == 1
+        assert name in DATASETTES or visit.ask("document.documentElement.lang") == "en"
+        visit.ask("document.querySelectorAll('.content details').forEach(one => one.open = true)")
+        for width in WIDTHS:
+            visit.page.set_viewport_size({"width": width, "height": 800})
+            assert name == "query" or visit.ask("document.scrollingElement.scrollWidth") <= width, width
+            if name not in DATASETTES:
+                assert_readable(visit, ".content")
+        if name == "row":
+            assert_readable(visit, ".embeddings-panel")
+        assert visit.unexpected() == []
+
+
+def assert_readable(visit: Visit, root: str) -> None:
+    """Assert that a part of a page meets WCAG 2.2 AA, has all its headings in order, and contrast in the dark as well."""
+    assert visit.ask(UNLABELLED, root) == []
+    if not visit.ask("'axe' in window"):
+        visit.ask(Axe().axe_script)
+    visit.page.emulate_media(color_scheme="light")
+    assert visit.ask(PROBLEMS, [root, WCAG, HEADINGS]) == []
+    visit.page.emulate_media(color_scheme="dark")
+    assert visit.ask(PROBLEMS, [root, CONTRAST, {}]) == [], "in the dark"
+
+
+@pytest.mark.parametrize(("scheme", "dark"), [("light", False), ("dark", True)])
+def test_dark_pages_are_ours_only(browser: Browser, site: str, scheme: str, dark: bool) -> None:
+    with visiting(browser, site, color_scheme=scheme) as visit:
+        for name, ours in [("index", True), ("collection", True), ("search", True), ("item", True), ("row", False)]:
+            visit.go(PAGES[name])
+            is_dark = brightness(visit.ask("getComputedStyle(document.body).backgroundColor")) < 128
+            assert is_dark == (dark and ours), name
+        panel = brightness(visit.ask("getComputedStyle(document.querySelector('.embeddings-panel')).backgroundColor"))
+        assert panel > 128
+
+
+def brightness(colour: str) -> float:
+    """Return how bright a colour is, 0 to 255."""
+    red, green, blue = map(float, re.findall(r"[\d.]+", colour)[:3])
+    return 0.299 * red + 0.587 * green + 0.114 * blue
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["javascript", "no-javascript"])
+def test_by_keyboard_alone(browser: Browser, site: str, scripts: bool) -> None:
+    with visiting(browser, site, java_script_enabled=scripts) as visit:
+        visit.go(COLLECTION)
+        tab_until(visit, lambda focus: focus["name"] == "q", presses=12)
+        visit.page.keyboard.type(QUERY)
+        visit.page.keyboard.press("Enter")
+        visit.page.wait_for_url("**/search?q=*")
+        assert visit.page.get_by_label("What are you looking for?").input_value() == QUERY
+        visit.page.get_by_label("What are you looking for?").focus()
+        focus = tab_until(visit, lambda focus: focus["in_heading"], presses=2)
+        title = visit.page.locator(".embeddings-result h3").first.inner_text()
+        visit.page.keyboard.press("Enter")
+        visit.page.wait_for_url(f"**{focus['href']}")
+        assert title in visit.page.locator("body").inner_text()
+        assert visit.page.locator(".embeddings-panel a").count() > 1
+        assert visit.unexpected() == []
+
+
+def tab_until(visit: Visit, reached: Callable[[dict[str, Any]], bool], presses: int) -> dict[str, Any]:
+    """Press Tab until the focus is where it should be, in sight and outlined; return what has it."""
+    for _ in range(presses):
+        visit.page.keyboard.press("Tab")
+        focus = visit.ask(FOCUSED)
+        if reached(focus):
+            assert focus["outline"] >= 2
+            assert focus["seen"]
+            return focus
+    pytest.fail(f"not reached by pressing Tab {presses} times; the focus is on {focus}")
+
+
+def test_narrowing_a_search(browser: Browser, site: str) -> None:
+    with visiting(browser, site, 390, java_script_enabled=False) as visit:
+        visit.go(PAGES["search"])
+        choice = visit.page.locator(".embeddings-facets a", has_text="economy")
+        assert not choice.is_visible()
+        visit.page.locator(".embeddings-facets summary").click()
+        visit.follow(choice)
+        assert sorted(visit.result_ids()) == ["news/inflation", "news/rates"]
+        visit.follow(visit.page.locator(".embeddings-chips a"))
+        assert len(visit.result_ids()) == 9
+    with visiting(browser, site) as visit:
+        visit.go(PAGES["search"])
+        assert visit.page.locator(".embeddings-facets a", has_text="economy").is_visible()
+        assert not visit.page.locator(".embeddings-facets summary").is_visible()
+
+
+def test_three_steps_of_similar_to_this(browser: Browser, site: str) -> None:
+    with visiting(browser, site) as visit:
+        visit.go(PAGES["search"])
+        seen: list[str] = []
+        for _ in range(3):
+            titles = visit.page.locator(".embeddings-result h3").all_inner_texts()
+            number = next(n for n, title in enumerate(titles) if title not in seen)
+            seen.append(titles[number])
+            visit.follow(visit.page.locator(".embeddings-result").nth(number).get_by_text("Similar to this"))
+            assert visit.title == seen[-1]
+            assert seen[-1] not in visit.page.locator(".embeddings-result h3").all_inner_texts()
+        visit.follow(visit.page.get_by_text("Open this row"))
+        assert visit.path.startswith("/news/articles/")
+        assert visit.unexpected() == []
+
+
+@pytest.mark.parametrize("name", ["search", "filtered", "item"])
+def test_the_sql_gives_the_same(browser: Browser, site: str, name: str) -> None:
+    with visiting(browser, site) as visit:
+        visit.go(PAGES[name])
+        ids = visit.result_ids()
+        assert len(ids) >= 2
+        visit.follow(visit.page.get_by_text("View and edit SQL"))
+        assert [cell.strip() for cell in visit.page.locator("td.col-id").all_inner_texts()] == ids
+        assert visit.unexpected() == []
+
+
+def test_the_table_has_the_same_rows(browser: Browser, site: str) -> None:
+    with visiting(browser, site) as visit:
+        visit.go(PAGES["filtered"])
+        ids = visit.result_ids()
+        visit.follow(visit.page.get_by_text("As a table"))
+        assert sorted(cell.strip() for cell in visit.page.locator("td.col-path").all_inner_texts()) == sorted(ids)
+
+
+def test_nothing_that_others_wrote_runs(browser: Browser, site: str) -> None:
+    with visiting(browser, site) as visit:
+        for path in HOSTILE_PATHS:
+            visit.go(path)
+            visit.page.mouse.move(300, 300)
+            assert visit.ask(PROVOKE), path
+            assert visit.ask("document.querySelectorAll('[src*=xss]').length") == 0, path
+            assert not [trouble for trouble in visit.troubles if "/xss" in trouble], path
+
+
+def test_hostile_text_is_shown(browser: Browser, site: str) -> None:
+    """It is there to be read: so the test above looks at pages that hold it."""
+    with visiting(browser, site) as visit:
+        visit.go(f"{COLLECTION}/item/{HOSTILE_ID}")
+        assert visit.title == HOSTILE
+        visit.go(f"{SEARCH}?q={quote_plus(HOSTILE)}")
+        assert HOSTILE in visit.page.locator(".embeddings-result h3").all_inner_texts()
+        assert visit.page.get_by_label("What are you looking for?").input_value() == HOSTILE
