@@ -1,4 +1,5 @@
 # What a newcomer and a developer run. It needs Python 3.10 or newer with pip, and nothing else; `make` lists the targets.
+# The tests also look at pages in Chromium, which they say where they find none.
 #
 # Environments: .venv has the stable line of Datasette, .venv-1.0 the alphas of 1.0, .venv-lint the tools that read code,
 # .venv-models PyTorch, which no other has. Each is made once, and brought up to date when pyproject.toml or one of its
@@ -12,7 +13,7 @@ INSTALL = bin/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-build test test-0.65 test-1.0 test-models lint docs bench clean
+.PHONY: help demo demo-build test test-0.65 test-1.0 chromium test-models lint docs bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -28,11 +29,16 @@ demo-build: .venv/ready demo/cache/ready ## build the demonstration's database, 
 
 test: test-0.65 test-1.0 ## run the tests on both lines of Datasette
 
-test-0.65: .venv/ready
+test-0.65: .venv/ready chromium
 	.venv/bin/python -m pytest -m "not models"
 
-test-1.0: .venv-1.0/ready
+test-1.0: .venv-1.0/ready chromium
 	.venv-1.0/bin/python -m pytest -m "not models"
+
+chromium: ## install Chromium, which the tests of pages need, where there is none and root runs this on Debian
+	@for name in "$$CHROMIUM" chromium chromium-browser google-chrome google-chrome-stable; do command -v "$$name" >/dev/null && exit 0; done; \
+	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || exit 0; \
+	  apt-get update --quiet && DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends chromium || true
 
 test-models: .venv-models/ready ## run the tests that need large packages: sentence-transformers on a CPU build of PyTorch, pyarrow, onnx
 	.venv-models/bin/python -m pytest -m models

@@ -56,13 +56,16 @@ def main() -> int:
     """Return the exit code: 1 when a bench failed."""
     known = benches()
     listing = "\n".join(f"  {name:18} {what}" for name, what in known.items())
+    listing += "\nOther options go to the one bench that is named: hybrid --til CLONE"
     parser = argparse.ArgumentParser(
         prog="python -m bench", epilog=listing, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="what to measure; all where none is named")
     parser.add_argument("--quick", action="store_true", help="smaller data, fewer rounds: to see that all of it runs")
     parser.add_argument("--write", action="store_true", help="put the results into docs/performance.md")
-    options = parser.parse_args()
+    options, more = parser.parse_known_args()
+    if more and len(options.names) != 1:
+        parser.error(f"{' '.join(more)}: options of one bench go with its name alone")
     unknown = [name for name in options.names if name not in known]
     if unknown:
         parser.error(f"there is no bench {unknown[0]!r}; there are {', '.join(known)}")
@@ -70,7 +73,7 @@ def main() -> int:
         parser.error("figures of --quick are not for the record: use one of --quick and --write")
     failed = []
     for name in options.names or known:
-        result = measure(name, ["--quick"] if options.quick else [])
+        result = measure(name, [*(["--quick"] if options.quick else []), *more])
         if result is None:
             failed.append(name)
         elif options.write:

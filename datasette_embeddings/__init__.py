@@ -98,7 +98,7 @@ def permission_allowed(
     """Deny what was made from a table to whom the table is denied (0.65)."""
     from datasette_embeddings import access
 
-    if action not in access.ACTIONS:
+    if not access.may_concern_us(datasette, action, resource):
         return None
     return lambda: access.permission_allowed(datasette, actor, action, resource)
 

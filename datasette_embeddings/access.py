@@ -68,6 +68,14 @@ async def is_denied(datasette: Datasette, actor: object, action: str, database: 
     return not await may_view_all(datasette, actor, database, behind)
 
 
+def may_concern_us(datasette: Datasette, action: str, resource: object) -> bool:
+    """Tell, at hardly any cost, whether a permission that 0.65 asks for can be about something of ours."""
+    if action not in ACTIONS or not isinstance(resource, tuple) or len(resource) != 2:
+        return False
+    held = remembered.fresh_holdings(datasette, str(resource[0]))
+    return held is None or held.provides(str(resource[1]))
+
+
 async def permission_allowed(datasette: Datasette, actor: object, action: str, resource: object) -> bool | None:
     """Answer 0.65's question about one resource: False, or None for no opinion."""
     if action not in ACTIONS or not isinstance(resource, tuple):

@@ -96,6 +96,13 @@ async def may_view_database(datasette: Datasette, actor: object, database: str) 
     return bool(visible)
 
 
+async def may_view_instance(datasette: Datasette, actor: object) -> bool:
+    """Tell whether an actor may view anything of the site at all."""
+    if is_v1(datasette):
+        return bool(await datasette.allowed(action="view-instance", actor=actor))
+    return bool(await datasette.permission_allowed(actor, "view-instance", default=True))
+
+
 async def may_execute_sql(datasette: Datasette, actor: object, database: str) -> bool:
     """Tell whether an actor may run SQL of their own on a database."""
     if is_v1(datasette):

@@ -25,6 +25,18 @@ EXCERPT_WORDS = 36
 LOOKED_AT_CHARACTERS = 60_000
 """Of a text that are searched for words to show; a match further on is shown by the text's beginning."""
 
+GRAMMAR = frozenset(
+    """
+    a about all an and any are as at be been being but by can could did do does for from had has have he her his how i if in into is it
+    its just like me more most my no not of on or our out over s she should so some such t than that the their them then there
+    these they this those to too up very was we were what when where which while who whom why will with would you your
+    """.split()
+)
+"""English words that nearly every text has: to mark them would hide the others."""
+
+ORNAMENT = re.compile(r"([=\-~^*#_.`+])\1{3,}|``+|\*\*|^\s*[#>]+\s|:[a-z]+:(?=`)", re.M)
+"""Underlines of headings and other marks of Markdown and reStructuredText that are noise on one line."""
+
 OPEN, CLOSE = "\x02", "\x03"
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 TAGS = re.compile(r"<(?:p|div|br|h[1-6]|ul|ol|li|a|table|span|article|section)\b[^>]*>", re.I)
@@ -51,9 +63,18 @@ class Excerpt(NamedTuple):
 def excerpts(texts: Sequence[tuple[str, str]], query: str = "") -> list[Excerpt]:
     """Return an excerpt of each (title, text), around the words of a query."""
     shown = [(_line(title), _readable(text)) for title, text in texts]
-    wanted = terms(query)
+    wanted = telling(terms(query))
     found = _found(shown, any_of(wanted)) if wanted else {}
     return [_excerpt(title, text, found.get(number)) for number, (title, text) in enumerate(shown)]
+
+
+def telling(wanted: Sequence[str]) -> list[str]:
+    """Return the terms that are worth marking: those that are more than grammar, or all where none is.
+
+    >>> telling(['"how"', '"to"', '"list"', '"plugins"']), telling(['"to"', '"be"'])
+    (['"list"', '"plugins"'], ['"to"', '"be"'])
+    """
+    return [term for term in wanted if term.strip('"').lower() not in GRAMMAR] or list(wanted)
 
 
 def _excerpt(title: str, text: str, marked: tuple[str, str] | None) -> Excerpt:
@@ -81,7 +102,7 @@ def _found(texts: Sequence[tuple[str, str]], expression: str) -> dict[int, tuple
 def _readable(text: str) -> str:
     """Return a text on one line, of HTML its words."""
     text = text[:LOOKED_AT_CHARACTERS]
-    return _line(templating.strip_html(text) if TAGS.search(text) else text)
+    return _line(ORNAMENT.sub(" ", templating.strip_html(text) if TAGS.search(text) else text))
 
 
 def _line(text: str) -> str:

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Holdings:
-    """*derived*: our tables, in lower case. *with_row_pages*: collections whose ids are the keys of a table's rows, by which
-    Datasette has a page for each; the rows of a view have none."""
+    """*derived*: our tables, in lower case. *with_row_pages*: collections whose items are rows that Datasette has a page for.
+
+    It has them by the primary key of a table; the rows of a view have none.
+    """
 
     tables: Tables | None = None
     collections: dict[str, Collection] = field(default_factory=dict)
@@ -33,6 +35,10 @@ class Holdings:
     def sources(self) -> frozenset[str]:
         """The tables that the rows of all collections were read from."""
         return frozenset(source for found in self.collections.values() for source in found.source_tables)
+
+    def provides(self, name: str) -> bool:
+        """Tell whether a table or query of that name can be ours."""
+        return name.lower() in self.derived or any(query.name == name for query in self.queries)
 
     def of_table(self, table: str) -> list[Collection]:
         """Return the collections made from a table or view of that name, as it is stored."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ARGUMENT = "_meaning"
 
 MEANING_ROWS = 100
-"""Rows that a table is narrowed to: a page of Datasette's, and enough for facets to say something."""
+"""Rows that a table is narrowed to at most, weak matches left out: a page of Datasette's, enough for facets to say something."""
 
 
 PARAMETER = re.compile(r"""\"[^"]*"|\[[^\]]*\]|:(?P<name>p\d+)\b""")
@@ -49,7 +49,7 @@ async def filter_arguments(datasette: Datasette, request: Request, database: str
     except EmbeddingsError as error:
         raise DatasetteError(for_visitors(error), status=400) from error
     parameters["meaning"] = text
-    words = f'meaning is near "{text}" (best {MEANING_ROWS})'
+    words = f'meaning is near "{text}" (the best {MEANING_ROWS} at most)'
     return FilterArguments([condition], params=parameters, human_descriptions=[words])
 
 
@@ -71,4 +71,6 @@ def _condition(conn: sqlite3.Connection, place: Place, request: Request) -> tupl
     among = f", (\n  {queries.ids_of_rows(conn, collection, conditions)}\n)" if conditions else ""
     found = f"json_each(embed_hybrid({literal(collection.name)}, :meaning, {MEANING_ROWS}{among}))"
     item = queries.item_of_row(conn, collection)
-    return f"{item} in (select json_extract(found.value, '$.id') from {found} as found)", renamed
+    floor = collection.noise_floor
+    near = "" if floor is None else f" where json_extract(found.value, '$.score') >= {floor}"
+    return f"{item} in (select json_extract(found.value, '$.id') from {found} as found{near})", renamed

@@ -113,6 +113,23 @@ def item_of_row(conn: sqlite3.Connection, collection: Collection) -> str:
     return f"cast({parts[0]} as text)" if UNTYPED.match(kind) else parts[0]
 
 
+STATE_COLUMNS = ("dimensions", "rows", "embedded", "skipped", "failed", "similarities", "generation", "built")
+
+
+def state_sql(tables: Tables, *, ours: bool, one: bool) -> str:
+    """Return the SQL that shows the state of all collections, or of *one*, :collection. *ours*: not all were made by llm."""
+    names = plain_or_quoted(tables.plain("collections"))
+    state = plain_or_quoted(tables.plain("embeddings_collections"))
+    columns = [f"{state}.{plain_or_quoted(column)}" for column in STATE_COLUMNS] if ours else []
+    return _lines(
+        "select",
+        _columns(f"{names}.name", f"{names}.model", *columns),
+        f"from {names}",
+        f"left join {state} on {state}.collection_id = {names}.id" if ours else "",
+        f"where {names}.name = :collection" if one else f"order by {names}.name",
+    )
+
+
 def duplicates_query(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> Query:
     """Return `duplicates_c()`: each pair once, by the index that holds such pairs only."""
     pair = alias("similarities", collection)

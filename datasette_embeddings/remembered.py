@@ -48,6 +48,15 @@ async def holdings_of(datasette: Datasette, database: str) -> Holdings:
     return await read_once(datasette, database, "holdings", holdings.read)
 
 
+def fresh_holdings(datasette: Datasette, database: str) -> Holdings | None:
+    """Return what a database holds of ours, None where that would have to be read."""
+    opened = datasette.databases.get(database)
+    kept = _kept.get(datasette, OrderedDict()).get((database, "holdings"))
+    if opened is None or kept is None or opened.path is None or kept[0] != file_state(opened.path):
+        return None
+    return cast("Holdings", kept[1])
+
+
 def known_holdings(datasette: Datasette, database: str) -> Holdings:
     """Return what is known of a database since it was last read; nothing where it never was."""
     kept = _kept.get(datasette, OrderedDict()).get((database, "holdings"))

@@ -12,6 +12,8 @@ from datasette_embeddings.errors import ConfigError, SourceError, nearest
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
 HIDDEN_TAGS = frozenset({"script", "style", "template", "noscript"})
 BLOCK_TAGS = frozenset(
     "address article aside blockquote br dd div dl dt fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 header hr "
@@ -89,17 +91,22 @@ def joined(columns: Sequence[str]) -> Callable[[Mapping[str, object]], str]:
     return lambda row: " ".join(as_content(row[column]) for column in columns)
 
 
-@lru_cache(maxsize=64)
-def template(source: str, columns: tuple[str, ...]) -> Callable[[Mapping[str, object]], str]:
-    """Return a renderer of a Jinja template; raises ConfigError for bad syntax or an unknown column.
-
-    The sandbox keeps templates from reaching anything but the row; filters `strip_html` and `strip_markdown` are added.
-    """
-    from jinja2 import StrictUndefined, TemplateError, meta
+def sandbox() -> ImmutableSandboxedEnvironment:
+    """Return what templates are read and rendered in: they reach nothing but the row, and have filters of ours."""
+    from jinja2 import StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
     environment.filters.update(strip_html=strip_html, strip_markdown=strip_markdown)
+    return environment
+
+
+@lru_cache(maxsize=64)
+def template(source: str, columns: tuple[str, ...]) -> Callable[[Mapping[str, object]], str]:
+    """Return a renderer of a Jinja template; raises ConfigError for bad syntax or an unknown column."""
+    from jinja2 import TemplateError, meta
+
+    environment = sandbox()
     try:
         parsed = environment.parse(source)
         compiled = environment.from_string(source)
@@ -126,13 +133,12 @@ def names(source: str) -> tuple[str, ...]:
     ('title', 'body')
     """
     from jinja2 import TemplateError, meta
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+    environment = sandbox()
     try:
-        parsed = ImmutableSandboxedEnvironment().parse(source)
+        found = meta.find_undeclared_variables(environment.parse(source)) - environment.globals.keys()
     except TemplateError:
         return ()
-    found = meta.find_undeclared_variables(parsed)
     return tuple(sorted(found, key=lambda name: (source.find(name), name)))
 
 

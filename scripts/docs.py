@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "docs" / "examples"
-FROM_SCRATCH = {"README.md", "your-own-file.md"}
-"""Pages whose own first commands make til.db."""
+FROM_SCRATCH = {"README.md", "your-own-file.md", "your-own-pages.md"}
+"""Pages whose own first commands make their database."""
 
 PREPARE = """
 sqlite-utils insert til.db til docs/examples/til.csv --csv --pk path
@@ -167,7 +167,7 @@ def bounds() -> str:
 
 def ddl() -> str:
     """Return the DDL of all tables, under their plain names."""
-    text = (schema.LLM_DDL + schema.OWN_DDL).format_map({name: name for name in NAMES})
+    text = (schema.LLM_DDL + schema.OWN_DDL + schema.SEARCH_DDL).format_map({name: name for name in NAMES})
     return f"```sql\n{text.strip()}\n```"
 
 

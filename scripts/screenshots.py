@@ -9,7 +9,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,23 +16,28 @@ from typing import TYPE_CHECKING
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from playwright.sync_api import sync_playwright
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from playwright.sync_api import Page
+
 ROOT = Path(__file__).parent.parent
 IMAGES = ROOT / "docs" / "images"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 START_SECONDS = 60
 MAX_BYTES = 150_000
 
 WIDTH = 1280
-CELL_CHARACTERS = 60
-"""Shown of a cell, so that a picture holds several rows."""
-
 PAGES = {
-    "search.png": ("/demo/search_articles?q=slow+down+so+that+a+site+does+not+block+me&_hide_sql=1", 800),
+    "home.png": ("/", 800),
+    "search.png": ("/-/embeddings/demo/articles/search?q=slow+down+so+that+a+site+does+not+block+me", 800),
+    "related.png": ("/demo/functions/datasette~2Fapp~2Epy~3ADatasette~2E_register_renderers", 640),
 }
 """File -> (address, height in pixels)."""
+
+QUIET = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
 
 
 def main(site: Path) -> int:
@@ -46,10 +50,11 @@ def main(site: Path) -> int:
         print(f"{site / 'demo.db'} is missing: make demo-build makes it", file=sys.stderr)
         return 1
     IMAGES.mkdir(parents=True, exist_ok=True)
-    with served(site) as address:
+    with served(site) as address, sync_playwright() as playwright:
+        page = playwright.chromium.launch(executable_path=browser, args=list(QUIET)).new_page()
         for name, (path, height) in PAGES.items():
             target = IMAGES / name
-            take(browser, address + path, target, height)
+            take(page, address + path, target, height)
             print(f"{target.relative_to(ROOT)}: {target.stat().st_size:,} bytes")
     return int(any((IMAGES / name).stat().st_size > MAX_BYTES for name in PAGES))
 
@@ -62,7 +67,7 @@ def served(site: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
     program = Path(sys.executable).parent / "datasette"
-    command = [str(program), ".", "--port", str(port), "--setting", "truncate_cells_html", str(CELL_CHARACTERS)]
+    command = [str(program), ".", "--port", str(port)]
     server = subprocess.Popen(command, cwd=site, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait(address)
@@ -85,13 +90,11 @@ def wait(address: str) -> None:
     raise TimeoutError(f"Datasette did not answer at {address} within {START_SECONDS} seconds")
 
 
-def take(browser: str, url: str, target: Path, height: int) -> None:
+def take(page: Page, url: str, target: Path, height: int) -> None:
     """Write a picture of a page, in few colours where pngquant is there to choose them."""
-    urlopen(url, timeout=START_SECONDS).close()  # the model is loaded before the browser's clock starts
-    with tempfile.TemporaryDirectory() as profile:
-        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={profile}"]
-        picture = [f"--window-size={WIDTH},{height}", f"--screenshot={target}", url]
-        subprocess.run([browser, *options, *picture], check=True, stderr=subprocess.DEVNULL, timeout=120)
+    page.set_viewport_size({"width": WIDTH, "height": height})
+    page.goto(url, timeout=START_SECONDS * 1000)
+    page.screenshot(path=target)
     quantizer = shutil.which("pngquant")
     if quantizer:
         subprocess.run([quantizer, "--force", "--output", str(target), "64", str(target)], check=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hard
 import pytest
-from test_datasette import make_site
+from test_datasette import IS_V1, make_site
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,3 +98,264 @@ async def test_permission_is_asked_anew(built: Path, cli: Callable) -> None:
         conn.execute("insert into secret values (2, 'the key of the vault')")
     cli("add", built, "secret")
     assert (await site.client.get("/news/embeddings")).status_code == 403
+
+
+CANARY = "zanzibarcanary"
+VAULT = [(f"{CANARY}-{number}", f"storm and rain {CANARY} {number}") for number in range(23)]
+"""Rows that not everybody may see; there are 23, which no page says of anything else."""
+
+
+@pytest.fixture(scope="session")
+def vaults_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Databases with one collection each, of the same rows: of a table, of a query over it."""
+    folder = tmp_path_factory.mktemp("vaults")
+    for name in ("public", "table", "query", "closed"):
+        path = folder / f"{name}.db"
+        hard.change(path, "create table vault (id text primary key, title text)")
+        rows = VAULT[:11] if name == "public" else VAULT
+        hard.change(path, *(("insert into vault values (?, ?)", row) for row in rows))
+        source = (
+            ["--sql", "select id, title from vault"] if name == "query" else ["--table", "vault", "--column", "title"]
+        )
+        hard.run("embed", path, f"of_{name}", *source)
+    return folder
+
+
+@pytest.fixture
+def vaults(vaults_once: Path, tmp_path: Path) -> Path:
+    """A folder of databases; `access_to` says who may see what."""
+    return Path(shutil.copytree(vaults_once, tmp_path / "vaults"))
+
+
+OWNED = {"allow": {"id": "root"}}
+RULES = {
+    "databases": {
+        "table": {"tables": {"vault": OWNED}},
+        "query": {"tables": {"vault": OWNED}},
+        "closed": OWNED,
+    }
+}
+
+PAGES = [
+    "/-/embeddings/{0}/of_{0}",
+    "/-/embeddings/{0}/of_{0}.json",
+    "/-/embeddings/{0}/of_{0}/search?q=storm",
+    "/-/embeddings/{0}/of_{0}/search.json?q=storm",
+    "/-/embeddings/{0}/of_{0}/search?q=" + "a" * 8001,
+    "/-/embeddings/{0}/of_{0}/item/zanzibarcanary-3",
+    "/-/embeddings/{0}/of_{0}/item/zanzibarcanary-3.json",
+    "/-/embeddings/{0}/of_{0}/item/none",
+    "/{0}/search_of_{0}?q=storm",
+    "/{0}/hybrid_of_{0}.json?q=storm",
+    "/{0}/hybrid_of_{0}.csv?q=storm",
+    "/{0}/related_of_{0}?id=zanzibarcanary-3",
+    "/{0}/duplicates_of_{0}.json",
+    "/{0}/collections",
+    "/{0}/embeddings",
+    "/{0}/embeddings.json",
+    "/{0}/embeddings.csv",
+    "/{0}/embeddings/1,zanzibarcanary-3",
+    "/{0}/similarities",
+    "/{0}/similarities?_facet=id",
+    "/{0}/embeddings_collections",
+    "/{0}/embeddings_issues",
+    "/{0}/embeddings_changes",
+    "/{0}/embeddings_documents",
+    "/{0}/embeddings_fts_of_{0}",
+    "/{0}/embeddings_fts_of_{0}.json",
+    "/{0}/embeddings_fts_of_{0}_data",
+    "/{0}/embeddings_fts_of_{0}_idx",
+    "/{0}/embeddings_fts_of_{0}_docsize",
+    "/{0}/embeddings_fts_of_{0}_config",
+    "/{0}/vault",
+    "/{0}/vault.json",
+    "/{0}/vault?_meaning=storm",
+    "/{0}/vault.json?_meaning=storm",
+    "/{0}/vault/zanzibarcanary-3",
+    *(["/{0}/embeddings/-/autocomplete?q=zan", "/{0}/vault/-/autocomplete?q=zan"] if IS_V1 else []),
+]
+"""What tells of rows: open to whoever may see the source, and to nobody else."""
+
+LISTS = [
+    "/-/embeddings",
+    "/-/embeddings.json",
+    "/",
+    "/.json" if not IS_V1 else "/-/databases.json",
+    "/{0}",
+    "/{0}.json",
+    "/show",
+    *(["/-/jump.json?q=of_{0}"] if IS_V1 else []),
+]
+"""What tells of many things: open, without those that are not."""
+
+WHO = {"public": {None, "somebody", "root"}, "table": {"root"}, "query": {"root"}, "closed": {"root"}}
+
+
+def told(text: str, database: str, path: str) -> list[str]:
+    """Return what of a vault a body gives away, what was asked left out."""
+    for asked in (path, path.replace("&", "&amp;"), path.replace(".json", ""), path.replace("?q=", ".json?q=")):
+        text = text.replace(asked, "")
+    names = [f"of_{database}"] if "/-/embeddings" in path or path in {"/show", "/"} or "jump" in path else []
+    return [word for word in (CANARY, "23 rows", "of 23", '"rows":23', '"count":23', *names) if word in text]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("actor", [None, "somebody", "root"])
+@pytest.mark.parametrize("database", WHO)
+async def test_who_may_see_what(vaults: Path, actor: str | None, database: str) -> None:
+    """For every page, query and table of ours: the status of the source table, and of what is denied no word, id or count."""
+    template = vaults / "templates" / "pages" / "show.html"
+    template.parent.mkdir(parents=True)
+    template.write_text(
+        "".join(
+            f"{{{{ related('{name}', 'of_{name}', 'zanzibarcanary-3') }}}}{{{{ semantic_search('{name}', 'of_{name}', 'storm') }}}}"
+            "{% set related_items = related('" + name + "', 'of_" + name + "', 'zanzibarcanary-3') %}"
+            "{% include 'embeddings/_related.html' %}"
+            for name in ([database])
+        )
+    )
+    site = make_site(vaults, **RULES)
+    may = actor in WHO[database]
+    signed = cookies(site, actor)
+    source = await site.client.get(f"/{database}/vault", cookies=signed)
+    assert source.status_code == (200 if may else 403)
+    seen = 0
+    for path in (page.format(database) for page in PAGES):
+        answer = await site.client.get(path, cookies=signed, follow_redirects=True)
+        if may:
+            assert answer.status_code < 500, path
+            seen += answer.status_code == 200
+            continue
+        assert answer.status_code in {403, 404}, (path, answer.status_code)
+        assert answer.status_code == 403 or "/-/" not in path or "none" in path or "autocomplete" in path, path
+        assert not told(answer.text, database, path), (path, told(answer.text, database, path))
+    assert not may or seen >= len(PAGES) - 4, seen
+    for path in (page.format(database) for page in LISTS):
+        answer = await site.client.get(path, cookies=signed, follow_redirects=True)
+        assert answer.status_code == (
+            403 if not may and database == "closed" and path[1:] in {"closed", "closed.json"} else 200
+        )
+        assert may or not told(answer.text, database, path), (path, told(answer.text, database, path))
+    if may:
+        assert CANARY in (await site.client.get("/show", cookies=signed)).text
+
+
+SPELLINGS = [
+    "/-/embeddings/{0}/OF_{0}",
+    "/-/embeddings/{0}/of_{0}~20",
+    "/-/embeddings/{0}/~6Ff_{0}/search?q=storm",
+    "/-/embeddings/{0}/%6Ff_{0}/search?q=storm",
+    "/-/embeddings/{0}/of_{0}/",
+    "/-/embeddings/{0}//of_{0}",
+    "/-/embeddings/~54able/of_{0}",
+    "/{0}/VAULT?_meaning=storm",
+    "/{0}/Vault.json?_meaning=storm",
+    "/{0}/v~61ult?_meaning=storm",
+    "/{0}/Embeddings_FTS_of_{0}",
+    "/{0}/embeddings_fts_OF_{0}_data.json",
+    "/{0}/~65mbeddings_fts_of_{0}_content",
+    "/{0}/HYBRID_of_{0}?q=storm",
+    "/{0}/hybrid_of_{0}~20?q=storm",
+    "/{0}/embeddings_documents~20",
+]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("database", ["table", "query", "closed"])
+async def test_other_spellings_of_pages_open_nothing(vaults: Path, database: str) -> None:
+    """Letters of another case, encoded letters, spaces and slashes."""
+    site = make_site(vaults, **RULES)
+    for path in (spelling.format(database) for spelling in SPELLINGS):
+        answer = await site.client.get(path, follow_redirects=True)
+        assert answer.status_code in {400, 403, 404}, (path, answer.status_code)
+        assert CANARY not in answer.text
+
+
+@pytest.mark.asyncio
+async def test_leftovers_of_a_build_are_as_private(vaults: Path) -> None:
+    """An index that a killed build left aside holds words, too."""
+    hard.change(
+        vaults / "table.db",
+        "create virtual table \"embeddings_fts_of_table~next\" using fts5(text, content='', tokenize='porter')",
+    )
+    site = make_site(vaults, **RULES)
+    for ending in ("", "_data", "_idx", "_docsize", "_config"):
+        path = f"/table/embeddings_fts_of_table~7Enext{ending}"
+        assert (await site.client.get(path)).status_code == 403
+        assert (await site.client.get(path, cookies=cookies(site, "root"))).status_code == 200
+
+
+@pytest.mark.asyncio
+async def test_revoked_permission_counts_at_the_next_request(vaults: Path) -> None:
+    """Nothing of who might see a thing is kept, whatever of the thing is."""
+    from datasette import hookimpl
+    from datasette.plugins import pm
+
+    allowed = {"vault": True}
+
+    class Revoking:
+        __name__ = "revoking"
+
+        if IS_V1:
+
+            @hookimpl
+            def permission_resources_sql(self, action: str):
+                from datasette.permissions import PermissionSQL
+
+                if action != "view-table" or allowed["vault"]:
+                    return None
+                return PermissionSQL(
+                    sql="select 'public' as parent, 'vault' as child, 0 as allow, 'no' as reason", params={}
+                )
+
+        else:
+
+            @hookimpl
+            def permission_allowed(self, action: str, resource: object):
+                return (
+                    False
+                    if action == "view-table" and resource == ("public", "vault") and not allowed["vault"]
+                    else None
+                )
+
+    plugin = Revoking()
+    pm.register(plugin, name="revoking")
+    try:
+        site = make_site(vaults)
+        pages = [
+            "/-/embeddings/public/of_public/search?q=storm",
+            "/public/hybrid_of_public?q=storm",
+            "/public/embeddings",
+        ]
+        for state in (True, False, True):
+            allowed["vault"] = state
+            for path in pages:
+                assert (await site.client.get(path)).status_code == (200 if state else 403), (path, state)
+            listed = (await site.client.get("/-/embeddings.json")).json()["collections"]
+            assert ("of_public" in {entry["name"] for entry in listed}) is state
+    finally:
+        pm.unregister(plugin)
+
+
+@pytest.mark.asyncio
+async def test_one_vector_is_not_for_who_may_see_nothing(vaults: Path) -> None:
+    """Where the whole site is private, so are the list of collections and embed.json."""
+    site = make_site(vaults, allow={"id": "root"})
+    for path in ("/-/embeddings", "/-/embeddings.json", "/-/embeddings/embed.json?text=storm"):
+        answer = await site.client.get(path)
+        assert answer.status_code == 403, path
+        assert (await site.client.get(path, cookies=cookies(site, "root"))).status_code == 200
+
+
+@pytest.mark.asyncio
+async def test_search_from_another_database(vaults: Path) -> None:
+    """SQL on an open database finds no collection of a closed one, and is told the same as of none at all."""
+    site = make_site(vaults, **RULES)
+    path = "/public/-/query.json?sql=" if IS_V1 else "/public.json?sql="
+    said = []
+    for name in ("of_closed", "of_nobody"):
+        answer = await site.client.get(f"{path}select+embed_hybrid('{name}','storm')")
+        assert answer.status_code == 400
+        assert CANARY not in answer.text
+        said.append(answer.json()["error"].replace(name, ""))
+    assert said[0] == said[1]

@@ -93,6 +93,16 @@ def test_search_speaks_every_format(built: Path, cli: Callable, form: str | None
     assert len(json.loads(said) if form == "--json" else said.splitlines()) == (3 if form == "--csv" else 2)
 
 
+def test_hybrid_search_is_that_of_sql(built: Path, cli: Callable, query: Callable) -> None:
+    """`search --hybrid` ranks as `embed_hybrid` does, and not as the vectors alone."""
+    words = "injection nurses"
+    found = json.loads(cli("search", built, "articles", words, "--hybrid", "--json").output)
+    sql = "select value ->> 'id', value ->> 'score' from json_each(embed_hybrid('articles', ?))"
+    assert [(row["id"], row["score"]) for row in found] == query(built, sql, words)
+    alone = json.loads(cli("search", built, "articles", words, "--json").output)
+    assert found[0]["score"] > max(row["score"] for row in alone)
+
+
 def test_similar_agrees_with_the_stored_similarities(built: Path, cli: Callable, query: Callable) -> None:
     """`similar` computes what the table stores."""
     found = json.loads(cli("similar", built, "articles", "news/heat", "--json").output)

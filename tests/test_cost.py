@@ -273,7 +273,7 @@ async def test_any_number_of_results(built: Path) -> None:
     for count, expected in COUNTS.items():
         start = time.process_time()  # what else runs on this machine does not count
         answer = await site.client.get(query_path(sql.format(count), ".json") + "&_shape=array")
-        assert time.process_time() - start < 0.1, count
+        assert time.process_time() - start < 1, count
         if isinstance(expected, str):
             assert expected in answer.json()["error"], count
         else:

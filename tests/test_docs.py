@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 import shutil
 import sqlite3
@@ -160,6 +161,15 @@ def test_every_limit_has_a_reason():
         assert re.search(rf"^\| `{name}` \| [\d.,]+ \| \w.*\. \|$", PAGES["docs/limits.md"], re.M), name
 
 
+def test_every_field_of_the_pages_is_documented(ready):
+    page = PAGES["docs/pages.md"].split("\n## JSON\n")[1].split("\n## ")[0]
+    for path in (".json", "/til/til.json", "/til/til/search.json?q=bread", "/til/til/item/git_bisect~2Emd.json"):
+        answer = json.loads(docs.Stage(ready).bash(f"datasette til.db --get '/-/embeddings{path}'"))
+        answers = [answer, *(entry for value in answer.values() if isinstance(value, list) for entry in value)]
+        for name in {name for found in answers for name in found}:
+            assert f"`{name}`" in page, (path, name)
+
+
 # Links
 
 
@@ -187,6 +197,25 @@ def slug(heading: str) -> str:
 def test_every_page_is_in_the_index():
     linked = {link.partition("#")[0] for link in targets("docs/index.md")}
     assert {Path(name).name for name in PAGES if name.startswith("docs/")} - {"index.md"} <= linked
+
+
+# The recipe for a site's own pages
+
+
+def test_the_recipe_for_pages_shows_what_is_related(tmp_path):
+    for block in docs.blocks(PAGES["docs/your-own-pages.md"]):
+        if block.mark == "run":
+            docs.Stage(tmp_path).run(block)
+    with closing(sqlite3.connect(tmp_path / "news.db")) as conn:
+        articles = dict(conn.execute("select slug, title from articles"))
+        nearest = "select other_id from similarities where id = ? order by score desc, other_id limit 5"
+        for slug, title in articles.items():
+            page = docs.Stage(tmp_path).bash(f"datasette . --get /news/articles/{slug}")
+            assert f"<h1>{title}</h1>" in page
+            related = [(other, articles[other]) for (other,) in conn.execute(nearest, [slug])]
+            assert re.findall(r'<li><a href="/news/articles/([^"]+)">([^<]+)</a>', page) == related
+    readme = re.search(r"## Related articles.*?```html\n(.*?)```", PAGES["README.md"], re.S)
+    assert readme[1] in (tmp_path / "templates" / "row-news-articles.html").read_text(encoding="utf-8")
 
 
 # The recipe for sites

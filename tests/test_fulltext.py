@@ -74,7 +74,7 @@ def hybrid(path: Path, text: str, name: str = "c", k: int = 10) -> list[dict]:
 
 SOURCES = {
     "table": (T + ROWS, {"table": "t", "columns": ["title", "body"]}),
-    "template": (T + ROWS, {"table": "t", "template": "{{ title }}: {{ body }}"}),
+    "template": (T + ROWS, {"table": "t", "template": "{{ title }}: {{ body|strip_html }}"}),
     "sql": (T + ROWS, {"sql": "select k, title || ' ' || body as text from t"}),
     "compound": (
         "create table t (l text, n integer, title text, body text, primary key (l, n));"
@@ -140,7 +140,7 @@ def test_prepended_text_is_not_indexed(tmp_path: Path) -> None:
 
 OWN = {
     "external content": (T + ROWS + FTS.format("title, body, content='t'"), True),
-    "columns in another order, and more": (T + ROWS + FTS.format("k, body, title, content=\"t\""), True),
+    "columns in another order, and more": (T + ROWS + FTS.format('k, body, title, content="t"'), True),
     "unquoted, over lines": (T + ROWS + FTS.format("\n  title,\n  body,\n  content=t\n"), True),
     "as sqlite-utils writes it": (
         T + ROWS + "CREATE VIRTUAL TABLE [own] USING FTS5 (\n    [title], [body],\n    tokenize='porter',\n"
@@ -148,13 +148,18 @@ OWN = {
         True,
     ),
     "two lines before the module": (
-        T + ROWS + "create virtual table own\nusing\nfts5(title, body, content = 't' );insert into own(own) values ('rebuild');",
+        T
+        + ROWS
+        + "create virtual table own\nusing\nfts5(title, body, content = 't' );insert into own(own) values ('rebuild');",
         True,
     ),
     "another case": (T + ROWS + FTS.format("Title, BODY, content='T'"), True),
     "one column": (T + ROWS + FTS.format("title, content='t'"), False),
     "a column that is not indexed": (T + ROWS + FTS.format("title, body UNINDEXED, content='t'"), False),
-    "another table": (T + ROWS + "create table u (title text, body text);" + FTS.format("title, body, content='u'"), False),
+    "another table": (
+        T + ROWS + "create table u (title text, body text);" + FTS.format("title, body, content='u'"),
+        False,
+    ),
     "without lengths": (T + ROWS + FTS.format("title, body, content='t', columnsize=0"), False),
     "without positions": (T + ROWS + FTS.format("title, body, content='t', detail=none"), False),
     "its own text": (T + ROWS + "create virtual table own using fts5(title, body);", False),
@@ -386,7 +391,10 @@ def test_names_that_clash(tmp_path: Path, cli: Callable, order: list[str]) -> No
 
 def test_table_of_the_site_with_the_name_of_an_index(tmp_path: Path, cli: Callable) -> None:
     """Somebody's own table is left as it is."""
-    path = make(tmp_path / "x.db", T + ROWS + "create table embeddings_fts_t_config (x); create view embeddings_fts_t as select 1")
+    path = make(
+        tmp_path / "x.db",
+        T + ROWS + "create table embeddings_fts_t_config (x); create view embeddings_fts_t as select 1",
+    )
     cli("add", path, "t")
     assert matches(path, "storm", "t") == ["a"]
     cli("delete", path, "--all")
@@ -406,7 +414,9 @@ def test_delete_leaves_the_schema_as_it_was(tmp_path: Path, cli: Callable, prefi
     assert matches(path, "storm", "two") == ["a"]
     cli("delete", path, "one")
     assert names(path) == [f"{prefix}embeddings_fts_two"]
-    assert {row[0] for row in hard.query(path, f"select distinct collection_id from {prefix}embeddings_documents")} == {2}
+    assert {row[0] for row in hard.query(path, f"select distinct collection_id from {prefix}embeddings_documents")} == {
+        2
+    }
     cli("delete", path, "--all")
     assert hard.query(path, schema) == before
 
@@ -534,7 +544,10 @@ def test_identifiers_are_found_first(tmp_path: Path) -> None:
     path = make(tmp_path / "x.db", "create table f (name text primary key, code text);")
     rows = [
         ("get_plugins", "def get_plugins(): return each plugin of the list that is installed"),
-        ("list_plugins", "def list_plugins(folder): open it, read every entry, warn. See list_plugins of the other module"),
+        (
+            "list_plugins",
+            "def list_plugins(folder): open it, read every entry, warn. See list_plugins of the other module",
+        ),
         ("plugin_names", "def plugin_names(hooks): a plugin has a name, and hooks that it is called by"),
         *((f"open_{n}", f"def open_file_{n}(path): read the file number {n}") for n in range(30)),
     ]
@@ -588,7 +601,9 @@ def test_raised_scores_do_not_depend_on_what_is_searched_among(tmp_path: Path) -
     build(path, table="t", columns=["title", "body"])
     with closing(sqlite3.connect(path)) as conn:
         register(conn)
-        every = dict(conn.execute("select value->>'id', value->>'score' from json_each(embed_hybrid('c', 'late goal'))"))
+        every = dict(
+            conn.execute("select value->>'id', value->>'score' from json_each(embed_hybrid('c', 'late goal'))")
+        )
         one = conn.execute("select embed_hybrid('c', 'late goal', 10, '[\"b\"]')").fetchone()[0]
         assert json.loads(one) == [{"id": "b", "score": every["b"]}]
-        assert search.MAX_K >= len(every)
+        assert len(every) <= search.MAX_K

@@ -28,7 +28,16 @@ from datasette_embeddings.tables import find_tables
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-QUERIES = ["storm", "how much does money cost", "cup final", "young doctors", "inflation prices", "asdf", "the", "rain 30"]
+QUERIES = [
+    "storm",
+    "how much does money cost",
+    "cup final",
+    "young doctors",
+    "inflation prices",
+    "asdf",
+    "the",
+    "rain 30",
+]
 
 
 @pytest.fixture
@@ -281,7 +290,9 @@ def test_nonsense_finds_nothing_strong(opened: sqlite3.Connection, built: Path, 
     assert ask(opened, "embed_hybrid", "articles", text)[0][1] < floor_of(built) + 0.05
 
 
-@pytest.mark.parametrize("text", ["interest rates of the central bank", "bad weather at the sea", "nurses", "football match"])
+@pytest.mark.parametrize(
+    "text", ["interest rates of the central bank", "bad weather at the sea", "nurses", "football match"]
+)
 def test_questions_find_something_strong(opened: sqlite3.Connection, built: Path, text: str) -> None:
     """A question about what is there comes clearly above nonsense."""
     assert ask(opened, "embed_hybrid", "articles", text)[0][1] > floor_of(built)

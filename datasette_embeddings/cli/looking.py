@@ -65,18 +65,24 @@ def results(
 @click.argument("collection")
 @click.argument("text")
 @click.option("-n", "--number", type=click.IntRange(min=0), default=10, show_default=True, help="How many results.")
+@click.option("--hybrid", is_flag=True, help="By the words of TEXT and its meaning together, as pages search.")
 @config_option
 @format_options
 @says_errors
-def search(database: Path, collection: str, text: str, number: int, config_path: Path | None, form: str) -> None:
+def search(
+    database: Path, collection: str, text: str, number: int, hybrid: bool, config_path: Path | None, form: str
+) -> None:
     """Find the items of COLLECTION whose meaning is nearest to TEXT."""
     from datasette_embeddings.embedder import Embedder
-    from datasette_embeddings.search import nearest_items
+    from datasette_embeddings.search import hybrid_items, nearest_items
 
     config = load_config(config_path, database)
     with opened(database, collection) as (conn, tables, found):
         vector = Embedder(config.default_model, config.models).query(found, text)
-        hits = nearest_items(conn, tables, found, vector, number) if vector else []
+        if hybrid:
+            hits = hybrid_items(conn, tables, found, vector, text, number)
+        else:
+            hits = nearest_items(conn, tables, found, vector, number) if vector else []
         emit(results(conn, tables, found, hits), form)
 
 

@@ -46,6 +46,14 @@ def explains(page: Callable[..., Awaitable[Response]]) -> Callable[..., Awaitabl
     return explaining
 
 
+async def require_instance(datasette: Datasette, request: Request) -> None:
+    """Raise Datasette's Forbidden where the actor may view nothing of the site."""
+    from datasette.utils.asgi import Forbidden
+
+    if not await compat.may_view_instance(datasette, request.actor):
+        raise Forbidden("You do not have permission to view this site")
+
+
 def is_json(request: Request) -> bool:
     """Tell whether the twin of a page is asked for."""
     return bool(request.url_vars.get("format"))

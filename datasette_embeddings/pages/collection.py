@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from datasette_embeddings import catalog, compat, remembered
+from datasette_embeddings import catalog, compat, queries, remembered
 from datasette_embeddings.finding import current
 from datasette_embeddings.pages.answering import (
     PRIVATE,
@@ -14,6 +14,7 @@ from datasette_embeddings.pages.answering import (
     is_json,
     json_answer,
     place_of,
+    require_instance,
 )
 from datasette_embeddings.pages.search import asks_by_post, facets_of
 from datasette_embeddings.places import all_places
@@ -61,13 +62,28 @@ def as_dict(place: Place, state: CollectionState) -> dict[str, Any]:
 @explains
 async def index_page(datasette: Datasette, request: Request) -> Response:
     """List every collection that the actor may see."""
+    await require_instance(datasette, request)
     places = await all_places(datasette, request.actor)
     listed = [(p, await state_of(p), asks_by_post(p), await description_of(p)) for p in places]
     everything_public = all([await place.is_public() for place in places])
     headers = {} if everything_public else dict(PRIVATE)
     if is_json(request):
         return json_answer(datasette, {"collections": [as_dict(place, state) for place, state, *_ in listed]}, headers)
-    return await html_answer(datasette, request, "index.html", {"listed": listed}, headers)
+    databases = sorted({place.database for place in places})
+    sql_urls = [
+        (database, url) for database in databases if (url := await state_url(datasette, request.actor, database))
+    ]
+    return await html_answer(datasette, request, "index.html", {"listed": listed, "sql_urls": sql_urls}, headers)
+
+
+async def state_url(datasette: Datasette, actor: object, database: str, collection: str | None = None) -> str | None:
+    """Return where the state of collections can be seen and changed as SQL, None for who may run none."""
+    held = await remembered.holdings_of(datasette, database)
+    if held.tables is None or not await compat.may_execute_sql(datasette, actor, database):
+        return None
+    ours = held.tables.plain("embeddings_collections").lower() in held.derived
+    sql = queries.state_sql(held.tables, ours=ours, one=collection is not None)
+    return compat.query_url(datasette, database, sql, {} if collection is None else {"collection": collection})
 
 
 @explains
@@ -89,6 +105,7 @@ async def collection_page(datasette: Datasette, request: Request) -> Response:
         "facets": await facets_of(place),
         "queries": [query for query in held.queries if query.collection == place.collection.name],
         "by_post": asks_by_post(place),
+        "sql_url": await state_url(datasette, request.actor, place.database, place.collection.name),
         "private": not await place.is_public(),
     }
     return await html_answer(datasette, request, "collection.html", context, await headers_of(place))

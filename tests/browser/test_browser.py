@@ -10,11 +10,12 @@ from urllib.parse import quote_plus
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import HOSTILE
 from datasette.utils import tilde_decode, tilde_encode
+from serving import HOSTILE, make_site, running_browser, served
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from playwright.sync_api import Browser, Locator, Page
 
@@ -58,6 +59,7 @@ HOSTILE_PATHS = [
 """Pages that show what somebody hostile wrote, in a row or in an address."""
 
 WIDTHS = (1280, 390)
+HEIGHT = 800
 
 DATASETTES = {"row", "table", "query", "vectors", "error"}
 """Pages of Datasette itself, where only what we add to them is ours; 0.65 shows a query's SQL wider than a phone."""
@@ -90,6 +92,22 @@ PROVOKE = """() => {
       if (element['on' + type]) element.dispatchEvent(new Event(type));
   return window.__xss === undefined;
 }"""
+
+
+@pytest.fixture(scope="module")
+def site(built_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a site that this environment's Datasette serves."""
+    folder = tmp_path_factory.mktemp("site")
+    make_site(folder, built_once)
+    with served(folder) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """The one browser of all tests here; it closes after them, since Playwright's event loop would stop asynchronous ones."""
+    with running_browser() as running:
+        yield running
 
 
 @dataclass
@@ -136,7 +154,7 @@ class Visit:
 @contextmanager
 def visiting(browser: Browser, address: str, width: int = WIDTHS[0], **options: Any) -> Iterator[Visit]:
     """Visit the site anew: no cookies, nothing cached."""
-    context = browser.new_context(viewport={"width": width, "height": 800}, **options)
+    context = browser.new_context(viewport={"width": width, "height": HEIGHT}, **options)
     context.set_default_timeout(10_000)
     page = context.new_page()
     visit = Visit(page, address, [])
@@ -151,30 +169,47 @@ def visiting(browser: Browser, address: str, width: int = WIDTHS[0], **options: 
         context.close()
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_page(browser: Browser, site: str, name: str) -> None:
+@pytest.fixture(scope="module")
+def long_visit(browser: Browser, site: str) -> Iterator[Visit]:
+    """One visit, since a page that is opened anew takes longer than most tests."""
     with visiting(browser, site) as visit:
-        visit.go(PAGES[name])
-        assert visit.ask("document.querySelectorAll('h1').length") == 1
-        assert name in DATASETTES or visit.ask("document.documentElement.lang") == "en"
-        visit.ask("document.querySelectorAll('.content details').forEach(one => one.open = true)")
-        for width in WIDTHS:
-            visit.page.set_viewport_size({"width": width, "height": 800})
-            assert name == "query" or visit.ask("document.scrollingElement.scrollWidth") <= width, width
-            if name not in DATASETTES:
-                assert_readable(visit, ".content")
-        if name == "row":
-            assert_readable(visit, ".embeddings-panel")
-        assert visit.unexpected() == []
+        yield visit
 
 
-def assert_readable(visit: Visit, root: str) -> None:
-    """Assert that a part of a page meets WCAG 2.2 AA, has all its headings in order, and contrast in the dark as well."""
-    assert visit.ask(UNLABELLED, root) == []
+@pytest.fixture
+def visit(long_visit: Visit) -> Visit:
+    """A visit on a wide screen in the light, nothing wrong so far."""
+    long_visit.page.goto("about:blank")
+    long_visit.page.set_viewport_size({"width": WIDTHS[0], "height": HEIGHT})
+    long_visit.page.emulate_media(color_scheme="light")
+    long_visit.troubles.clear()
+    return long_visit
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page(visit: Visit, name: str) -> None:
+    visit.go(PAGES[name])
+    assert visit.ask("document.querySelectorAll('h1').length") == 1
+    assert name in DATASETTES or visit.ask("document.documentElement.lang") == "en"
+    visit.ask("document.querySelectorAll('.content details').forEach(one => one.open = true)")
+    for width in WIDTHS:
+        visit.page.set_viewport_size({"width": width, "height": 800})
+        assert name == "query" or visit.ask("document.scrollingElement.scrollWidth") <= width, width
+        if name not in DATASETTES:
+            assert_readable(visit, ".content", CONTRAST)
+    if name not in DATASETTES or name == "row":
+        own = ".embeddings-panel" if name == "row" else ".content"
+        assert visit.ask(UNLABELLED, own) == []
+        assert_readable(visit, own, WCAG)
+    assert visit.unexpected() == []
+
+
+def assert_readable(visit: Visit, root: str, rules: object) -> None:
+    """Assert that a part of a page meets rules of WCAG 2.2, has its headings in order, and has contrast in the dark too."""
     if not visit.ask("'axe' in window"):
         visit.ask(Axe().axe_script)
     visit.page.emulate_media(color_scheme="light")
-    assert visit.ask(PROBLEMS, [root, WCAG, HEADINGS]) == []
+    assert visit.ask(PROBLEMS, [root, rules, HEADINGS if rules is WCAG else {}]) == []
     visit.page.emulate_media(color_scheme="dark")
     assert visit.ask(PROBLEMS, [root, CONTRAST, {}]) == [], "in the dark"
 
@@ -243,56 +278,51 @@ def test_narrowing_a_search(browser: Browser, site: str) -> None:
         assert not visit.page.locator(".embeddings-facets summary").is_visible()
 
 
-def test_three_steps_of_similar_to_this(browser: Browser, site: str) -> None:
-    with visiting(browser, site) as visit:
-        visit.go(PAGES["search"])
-        seen: list[str] = []
-        for _ in range(3):
-            titles = visit.page.locator(".embeddings-result h3").all_inner_texts()
-            number = next(n for n, title in enumerate(titles) if title not in seen)
-            seen.append(titles[number])
-            visit.follow(visit.page.locator(".embeddings-result").nth(number).get_by_text("Similar to this"))
-            assert visit.title == seen[-1]
-            assert seen[-1] not in visit.page.locator(".embeddings-result h3").all_inner_texts()
-        visit.follow(visit.page.get_by_text("Open this row"))
-        assert visit.path.startswith("/news/articles/")
-        assert visit.unexpected() == []
+def test_three_steps_of_similar_to_this(visit: Visit) -> None:
+    visit.go(PAGES["search"])
+    seen: list[str] = []
+    for _ in range(3):
+        titles = visit.page.locator(".embeddings-result h3").all_inner_texts()
+        number = next(n for n, title in enumerate(titles) if title not in seen)
+        seen.append(titles[number])
+        visit.follow(visit.page.locator(".embeddings-result").nth(number).get_by_text("Similar to this"))
+        assert visit.title == seen[-1]
+        assert seen[-1] not in visit.page.locator(".embeddings-result h3").all_inner_texts()
+    visit.follow(visit.page.get_by_text("Open this row"))
+    assert visit.path.startswith("/news/articles/")
+    assert visit.unexpected() == []
 
 
 @pytest.mark.parametrize("name", ["search", "filtered", "item"])
-def test_the_sql_gives_the_same(browser: Browser, site: str, name: str) -> None:
-    with visiting(browser, site) as visit:
-        visit.go(PAGES[name])
-        ids = visit.result_ids()
-        assert len(ids) >= 2
-        visit.follow(visit.page.get_by_text("View and edit SQL"))
-        assert [cell.strip() for cell in visit.page.locator("td.col-id").all_inner_texts()] == ids
-        assert visit.unexpected() == []
+def test_the_sql_gives_the_same(visit: Visit, name: str) -> None:
+    visit.go(PAGES[name])
+    ids = visit.result_ids()
+    assert len(ids) >= 2
+    visit.follow(visit.page.get_by_text("View and edit SQL"))
+    assert [cell.strip() for cell in visit.page.locator("td.col-id").all_inner_texts()] == ids
+    assert visit.unexpected() == []
 
 
-def test_the_table_has_the_same_rows(browser: Browser, site: str) -> None:
-    with visiting(browser, site) as visit:
-        visit.go(PAGES["filtered"])
-        ids = visit.result_ids()
-        visit.follow(visit.page.get_by_text("As a table"))
-        assert sorted(cell.strip() for cell in visit.page.locator("td.col-path").all_inner_texts()) == sorted(ids)
+def test_the_table_has_the_same_rows(visit: Visit) -> None:
+    visit.go(PAGES["filtered"])
+    ids = visit.result_ids()
+    visit.follow(visit.page.get_by_text("As a table"))
+    assert sorted(cell.strip() for cell in visit.page.locator("td.col-path").all_inner_texts()) == sorted(ids)
 
 
-def test_nothing_that_others_wrote_runs(browser: Browser, site: str) -> None:
-    with visiting(browser, site) as visit:
-        for path in HOSTILE_PATHS:
-            visit.go(path)
-            visit.page.mouse.move(300, 300)
-            assert visit.ask(PROVOKE), path
-            assert visit.ask("document.querySelectorAll('[src*=xss]').length") == 0, path
-            assert not [trouble for trouble in visit.troubles if "/xss" in trouble], path
+def test_nothing_that_others_wrote_runs(visit: Visit) -> None:
+    for path in HOSTILE_PATHS:
+        visit.go(path)
+        visit.page.mouse.move(300, 300)
+        assert visit.ask(PROVOKE), path
+        assert visit.ask("document.querySelectorAll('[src*=xss]').length") == 0, path
+        assert not [trouble for trouble in visit.troubles if "/xss" in trouble], path
 
 
-def test_hostile_text_is_shown(browser: Browser, site: str) -> None:
+def test_hostile_text_is_shown(visit: Visit) -> None:
     """It is there to be read: so the test above looks at pages that hold it."""
-    with visiting(browser, site) as visit:
-        visit.go(f"{COLLECTION}/item/{HOSTILE_ID}")
-        assert visit.title == HOSTILE
-        visit.go(f"{SEARCH}?q={quote_plus(HOSTILE)}")
-        assert HOSTILE in visit.page.locator(".embeddings-result h3").all_inner_texts()
-        assert visit.page.get_by_label("What are you looking for?").input_value() == HOSTILE
+    visit.go(f"{COLLECTION}/item/{HOSTILE_ID}")
+    assert visit.title == HOSTILE
+    visit.go(f"{SEARCH}?q={quote_plus(HOSTILE)}")
+    assert HOSTILE in visit.page.locator(".embeddings-result h3").all_inner_texts()
+    assert visit.page.get_by_label("What are you looking for?").input_value() == HOSTILE

@@ -60,12 +60,10 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(scope="session")
-def site(built_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a site with the articles, one hostile row, and one that has no text to embed."""
-    folder = tmp_path_factory.mktemp("site")
+def make_site(folder: Path, built: Path) -> None:
+    """Write a site with the articles, one hostile row, and one that has no text to embed."""
     database = folder / "news.db"
-    shutil.copy(built_once, database)
+    shutil.copy(built, database)
     with sqlite3.connect(database) as conn:
         conn.execute("insert into articles values (?, ?, ?, ?)", ["news/hostile" + HOSTILE, *[HOSTILE] * 3])
         conn.execute("insert into articles values ('news/empty', '', '', '')")
@@ -73,8 +71,6 @@ def site(built_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     result = CliRunner().invoke(embeddings, ["build", str(database)])
     assert result.exit_code == 0, result.output
     (folder / "metadata.yml").write_text(yaml.safe_dump(SETTINGS))
-    with served(folder) as address:
-        yield address
 
 
 @contextmanager
@@ -105,15 +101,15 @@ def wait(address: str, server: subprocess.Popen) -> None:
     pytest.fail(f"Datasette did not answer at {address} within {START_SECONDS} seconds", pytrace=False)
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """The browser of the machine; none is downloaded. It closes with its module, since its event loop stops others."""
+@contextmanager
+def running_browser() -> Iterator[Browser]:
+    """Start the browser of the machine; none is downloaded."""
     program = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:
         pytest.fail(MISSING, pytrace=False)
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=program, args=QUIET)
-        yield running
-        running.close()
+        browser = playwright.chromium.launch(executable_path=program, args=QUIET)
+        yield browser
+        browser.close()
