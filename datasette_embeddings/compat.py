@@ -127,6 +127,15 @@ def table_settings(datasette: Datasette, database: str, table: str) -> dict[str,
     return dict(((databases.get(database) or {}).get("tables") or {}).get(table) or {})
 
 
+async def table_description(datasette: Datasette, database: str, table: str) -> str | None:
+    """Return what the site says of a table, which 1.0 keeps apart from its settings."""
+    described = table_settings(datasette, database, table)
+    if is_v1(datasette):
+        described = await datasette.get_resource_metadata(database, table)
+    description = described.get("description")
+    return str(description) if description else None
+
+
 async def actor_of(datasette: Datasette, scope: dict[str, Any]) -> object:
     """Return who asks, as Datasette itself will find out a moment later."""
     from datasette.plugins import pm

@@ -15,6 +15,7 @@ from datasette_embeddings.catalog import find_collection
 from datasette_embeddings.database import item_id
 from datasette_embeddings.errors import BadVector, DimensionMismatch, EmbeddingsError
 from datasette_embeddings.limits import DEFAULT_K
+from datasette_embeddings.repeats import answer_once
 from datasette_embeddings.search import hybrid_items, nearest_items
 from datasette_embeddings.sqlthreads import recorded
 from datasette_embeddings.tables import find_tables
@@ -257,7 +258,12 @@ def make_hybrid(session: Session) -> Callable[..., str | None]:
         if not text.strip() or wanted.k == 0:
             return "[]"
         vector = session.embedder.query_if_known(wanted.collection, text)
-        return as_json(hybrid_items(session.conn, wanted.tables, wanted.collection, vector, text, wanted.k, wanted.ids))
+        tables, collection = wanted.tables, wanted.collection
+
+        def answer() -> str:
+            return as_json(hybrid_items(session.conn, tables, collection, vector, text, wanted.k, wanted.ids))
+
+        return answer_once(session.conn, session, tables, collection, (vector, text, wanted.k, ids), answer)
 
     return embed_hybrid
 

@@ -42,6 +42,9 @@ MATRICES_BYTES = 1_024_000_000
 """Vectors that one process keeps in memory, of all its collections: 660,000 of 384 dimensions. A larger collection is read
 anew by each search."""
 
+REPEATED_SEARCHES = 64
+"""Answers of searches that are kept for a page that asks again: at 100 results each 0.5 MB."""
+
 REMEMBERED_ENTRIES = 2_000
 """Things that a site remembers of its files, most of them a row's related rows of about 1 kB."""
 

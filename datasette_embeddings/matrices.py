@@ -77,18 +77,35 @@ FEW_IDS = 256
 """Fewer items than this are read by their key sooner than they are looked up in a large matrix."""
 
 
-def matrix_of(conn: sqlite3.Connection, tables: Tables, collection: Collection, size: int) -> Matrix | None:
-    """Return the vectors of a collection, read now unless they are in memory; None where they are too many for that."""
+class State(NamedTuple):
+    """What changes with every write to the vectors of a collection, as a connection's own snapshot has it."""
+
+    path: str
+    items: int
+    last: int | None
+    collection: tuple[object, ...]
+
+
+def state_of(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> State | None:
+    """Return the state of a collection's vectors; None for a database in memory, which only its own connection sees.
+
+    Builds count up the collection's `version`; other programs that write items change how many there are, or their rowids.
+    """
     path = conn.execute("select file from pragma_database_list where name = 'main'").fetchone()[0]
     if not path:
         return None
-    key = (path, tables.prefix, collection.id, size)
     counted = f"select count(*), max(rowid) from {tables.embeddings} where collection_id = ?"
     count, last = conn.execute(counted, [collection.id]).fetchone()
-    if 4 * size * count > MATRICES_BYTES:
+    known = (collection.name, collection.fingerprint, collection.generation, collection.built, collection.version)
+    return State(path, count, last, (tables.prefix, collection.id, *known))
+
+
+def matrix_of(conn: sqlite3.Connection, tables: Tables, collection: Collection, size: int) -> Matrix | None:
+    """Return the vectors of a collection, read now unless they are in memory; None where they are too many for that."""
+    token = state_of(conn, tables, collection)
+    if token is None or 4 * size * token.items > MATRICES_BYTES:
         return None
-    state = (collection.name, collection.fingerprint, collection.generation, collection.built, collection.version)
-    token = (*state, count, last)
+    key = (token.path, tables.prefix, collection.id, size)
     with _lock:
         if key in _kept and _kept[key][0] == token:
             _kept.move_to_end(key)

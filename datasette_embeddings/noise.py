@@ -1,8 +1,8 @@
 """How near to a collection nonsense comes: the score below which a result says little.
 
 What a model gives for a text without meaning is still nearest to something. So the build asks each collection for words that
-are none, and keeps how near their best results were: their mean and one and a half standard deviations. On six collections
-and two models, 7 percent of other nonsense came above that, and 8 percent of right answers below (docs/performance.md).
+are none, and keeps how near their best results were: their mean and one and a half standard deviations. On seven collections
+and two models, 8 percent of other nonsense came above that, and 7 percent of right answers below (docs/performance.md, hybrid).
 """
 
 from __future__ import annotations

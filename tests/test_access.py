@@ -14,6 +14,8 @@ from test_datasette import IS_V1, make_site
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from datasette.app import Datasette
+
 DERIVED = [
     "/news/embeddings",
     "/news/similarities",
@@ -123,9 +125,25 @@ def vaults_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def vaults(vaults_once: Path, tmp_path: Path) -> Path:
-    """A folder of databases; `access_to` says who may see what."""
+    """A folder of these databases."""
     return Path(shutil.copytree(vaults_once, tmp_path / "vaults"))
 
+
+@pytest.fixture(scope="module")
+def guarded(vaults_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Datasette:
+    """A site of these databases, all but one of which are for their owner, and with a page of its own."""
+    folder = Path(shutil.copytree(vaults_once, tmp_path_factory.mktemp("guarded") / "vaults"))
+    (folder / "templates" / "pages").mkdir(parents=True)
+    (folder / "templates" / "pages" / "show.html").write_text(SHOWN)
+    return make_site(folder, **RULES)
+
+
+SHOWN = """
+{% set database = request.args.get("in") %}{% set collection = "of_" ~ database %}
+{{ related(database, collection, "zanzibarcanary-3") }} {{ semantic_search(database, collection, "storm") }}
+{% set related_items = related(database, collection, "zanzibarcanary-3") %}
+{% include "embeddings/_related.html" %}
+"""
 
 OWNED = {"allow": {"id": "root"}}
 RULES = {
@@ -183,7 +201,7 @@ LISTS = [
     "/.json" if not IS_V1 else "/-/databases.json",
     "/{0}",
     "/{0}.json",
-    "/show",
+    "/show?in={0}",
     *(["/-/jump.json?q=of_{0}"] if IS_V1 else []),
 ]
 """What tells of many things: open, without those that are not."""
@@ -195,26 +213,20 @@ def told(text: str, database: str, path: str) -> list[str]:
     """Return what of a vault a body gives away, what was asked left out."""
     for asked in (path, path.replace("&", "&amp;"), path.replace(".json", ""), path.replace("?q=", ".json?q=")):
         text = text.replace(asked, "")
-    names = [f"of_{database}"] if "/-/embeddings" in path or path in {"/show", "/"} or "jump" in path else []
+    names = (
+        [f"of_{database}"]
+        if "/-/embeddings" in path or path == "/" or path.startswith("/show") or "jump" in path
+        else []
+    )
     return [word for word in (CANARY, "23 rows", "of 23", '"rows":23', '"count":23', *names) if word in text]
 
 
-@pytest.mark.asyncio
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("actor", [None, "somebody", "root"])
 @pytest.mark.parametrize("database", WHO)
-async def test_who_may_see_what(vaults: Path, actor: str | None, database: str) -> None:
+async def test_who_may_see_what(guarded: Datasette, actor: str | None, database: str) -> None:
     """For every page, query and table of ours: the status of the source table, and of what is denied no word, id or count."""
-    template = vaults / "templates" / "pages" / "show.html"
-    template.parent.mkdir(parents=True)
-    template.write_text(
-        "".join(
-            f"{{{{ related('{name}', 'of_{name}', 'zanzibarcanary-3') }}}}{{{{ semantic_search('{name}', 'of_{name}', 'storm') }}}}"
-            "{% set related_items = related('" + name + "', 'of_" + name + "', 'zanzibarcanary-3') %}"
-            "{% include 'embeddings/_related.html' %}"
-            for name in ([database])
-        )
-    )
-    site = make_site(vaults, **RULES)
+    site = guarded
     may = actor in WHO[database]
     signed = cookies(site, actor)
     source = await site.client.get(f"/{database}/vault", cookies=signed)
@@ -237,7 +249,7 @@ async def test_who_may_see_what(vaults: Path, actor: str | None, database: str) 
         )
         assert may or not told(answer.text, database, path), (path, told(answer.text, database, path))
     if may:
-        assert CANARY in (await site.client.get("/show", cookies=signed)).text
+        assert CANARY in (await site.client.get(f"/show?in={database}", cookies=signed)).text
 
 
 SPELLINGS = [
@@ -260,13 +272,12 @@ SPELLINGS = [
 ]
 
 
-@pytest.mark.asyncio
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("database", ["table", "query", "closed"])
-async def test_other_spellings_of_pages_open_nothing(vaults: Path, database: str) -> None:
+async def test_other_spellings_of_pages_open_nothing(guarded: Datasette, database: str) -> None:
     """Letters of another case, encoded letters, spaces and slashes."""
-    site = make_site(vaults, **RULES)
     for path in (spelling.format(database) for spelling in SPELLINGS):
-        answer = await site.client.get(path, follow_redirects=True)
+        answer = await guarded.client.get(path, follow_redirects=True)
         assert answer.status_code in {400, 403, 404}, (path, answer.status_code)
         assert CANARY not in answer.text
 
@@ -347,14 +358,13 @@ async def test_one_vector_is_not_for_who_may_see_nothing(vaults: Path) -> None:
         assert (await site.client.get(path, cookies=cookies(site, "root"))).status_code == 200
 
 
-@pytest.mark.asyncio
-async def test_search_from_another_database(vaults: Path) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_search_from_another_database(guarded: Datasette) -> None:
     """SQL on an open database finds no collection of a closed one, and is told the same as of none at all."""
-    site = make_site(vaults, **RULES)
     path = "/public/-/query.json?sql=" if IS_V1 else "/public.json?sql="
     said = []
     for name in ("of_closed", "of_nobody"):
-        answer = await site.client.get(f"{path}select+embed_hybrid('{name}','storm')")
+        answer = await guarded.client.get(f"{path}select+embed_hybrid('{name}','storm')")
         assert answer.status_code == 400
         assert CANARY not in answer.text
         said.append(answer.json()["error"].replace(name, ""))

@@ -49,7 +49,6 @@ PAYLOADS = [
 ]
 """Ways in, of which each browser knows some; the fourth from below is text that is already escaped."""
 
-GROUPS = [PAYLOADS[start : start + 5] for start in range(0, 25, 5)]
 HARMLESS = [f"harmless {number}" for number in range(25)]
 
 
@@ -74,7 +73,7 @@ class Elements(HTMLParser):
 
 def make(path: Path, texts: list[str]) -> None:
     """Write and build a database with these texts as titles, bodies, ids, and as names of tables, columns and collections."""
-    groups = ["".join(texts[start : start + 5]) for start in range(0, 25, 5)]
+    groups = ["".join(texts[:13]), "".join(texts[13:])]
     collections = {"c": {"table": "t", "columns": ["title", "body"]}}
     with closing(sqlite3.connect(path)) as conn, conn:
         conn.execute("create table t (id text primary key, title text, body text)")
@@ -110,7 +109,7 @@ def make(path: Path, texts: list[str]) -> None:
 
 def addresses(texts: list[str]) -> list[str]:
     """Return the address of every page, in one order whatever the texts are."""
-    groups = ["".join(texts[start : start + 5]) for start in range(0, 25, 5)]
+    groups = ["".join(texts[:13]), "".join(texts[13:])]
     here = "/-/embeddings/x"
     found = [
         "/-/embeddings",

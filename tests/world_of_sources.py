@@ -44,6 +44,7 @@ insert into numbers values (7, 'storm and rain', 'x'), (-8, 'cup final', 'y'), (
 insert into untyped values ('7', 'storm and rain'), ('a', 'cup final'), (12, 'wind and rain');
 insert into "my table/x" values ('k 1', 'storm and rain'), ('k/2', 'cup final');
 insert into other_key values (1, 's-1', 'storm and rain'), (2, 's-2', 'cup final');
+insert into notes values (1, 'storm');
 insert into plain_rows values ('storm and rain'), ('cup final');
 create view seen as select path, title || ' ' || body as text, topic from articles;
 """

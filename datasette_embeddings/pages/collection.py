@@ -45,13 +45,9 @@ async def state_of(place: Place) -> CollectionState:
 
 
 async def description_of(place: Place) -> str | None:
-    """Return what the site says of a collection's table, which 1.0 keeps apart from other settings."""
+    """Return what the site says of a collection's table."""
     table = place.collection.table
-    described = place.settings
-    if table is not None and compat.is_v1(place.datasette):
-        described = await place.datasette.get_resource_metadata(place.database, table)
-    description = described.get("description")
-    return str(description) if description else None
+    return await compat.table_description(place.datasette, place.database, table) if table else None
 
 
 def as_dict(place: Place, state: CollectionState) -> dict[str, Any]:
