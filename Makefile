@@ -9,6 +9,9 @@ PYTHON ?= python3
 PORT ?= 8001
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
+# A test process for each core; a module's tests stay together, as they share a browser or a built file.
+PARALLEL = --numprocesses auto --dist loadfile
+
 INSTALL = bin/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -30,10 +33,10 @@ demo-build: .venv/ready demo/cache/ready ## build the demonstration's database, 
 test: test-0.65 test-1.0 ## run the tests on both lines of Datasette
 
 test-0.65: .venv/ready chromium
-	.venv/bin/python -m pytest -m "not models"
+	.venv/bin/python -m pytest -m "not models" $(PARALLEL)
 
 test-1.0: .venv-1.0/ready chromium
-	.venv-1.0/bin/python -m pytest -m "not models"
+	.venv-1.0/bin/python -m pytest -m "not models" $(PARALLEL)
 
 chromium: ## install Chromium, which the tests of pages need, where there is none and root runs this on Debian
 	@for name in "$$CHROMIUM" chromium chromium-browser google-chrome google-chrome-stable; do command -v "$$name" >/dev/null && exit 0; done; \

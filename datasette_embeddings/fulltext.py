@@ -52,28 +52,32 @@ class TextIndex:
         chosen = ", ".join(f"r.{quote(column)}" for column in self.columns)
         name = quote(self.name)
         found = conn.execute(
-            f"select t.rank, {chosen} from {name} as t join {quote(self.rows)} as r on r.{quote(self.rowid)} = t.rowid "
-            f"where t.{name} match ? order by t.rank limit ?",
+            f"select t.rank, {chosen} from (select rowid, rank from {name} where {name} match ? order by rank limit ?) as t "
+            f"join {quote(self.rows)} as r on r.{quote(self.rowid)} = t.rowid order by t.rank",
             [expression, limit],
         ).fetchall()
         named = ((item_id(row[1:]), -row[0]) for row in found)
         return [Match(item, score) for item, score in named if item is not None]
 
-    def most(self, conn: sqlite3.Connection, wanted: Sequence[str]) -> float:
-        """Return the BM25 that no text can exceed for some terms, at least that of a single word which no text has.
+    def shares(self, conn: sqlite3.Connection, wanted: Sequence[str]) -> dict[str, float]:
+        """Return how much of the BM25 that a text can reach at most for some terms each item reaches, in [0, 1].
 
-        FTS5 sums idf * f (k1 + 1) / (f + k1 (...)), f being how often a text has the term, k1 = 1.2
-        (https://sqlite.org/fts5.html#the_bm25_function). A term that no text has counts in full.
+        FTS5 sums idf * f (k1 + 1) / (f + k1 (...)), f being how often a text has the term, k1 = 1.2, and takes 1e-6 for the idf of
+        a term that most texts have (https://sqlite.org/fts5.html#the_bm25_function); such terms are not looked for beside others.
+        A term that no text has counts in full, and the most is at least what one such term would count.
         """
         (texts,) = conn.execute(f"select count(*) from {quote(self.name + '_docsize')}").fetchone()
         name = quote(self.name)
         sql = f"select count(*) from {name} where {name} match ?"
-        counts = [conn.execute(sql, [term]).fetchone()[0] for term in wanted]
-        idf = [max(1e-6, math.log((texts - count + 0.5) / (count + 0.5))) for count in counts]
-        return max((K1 + 1) * sum(idf), math.log(2 * texts + 1), 1e-6)
+        counts = {term: conn.execute(sql, [term]).fetchone()[0] for term in wanted}
+        idf = {term: max(COMMON, math.log((texts - n + 0.5) / (n + 0.5))) for term, n in counts.items()}
+        most = max((K1 + 1) * sum(idf.values()), math.log(2 * texts + 1), COMMON)
+        telling = [term for term in wanted if idf[term] > COMMON]
+        return {item: min(1.0, bm25 / most) for item, bm25 in self.matches(conn, any_of(telling or wanted))}
 
 
 K1 = 1.2
+COMMON = 1e-6
 
 
 def text_index(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> TextIndex | None:

@@ -102,7 +102,11 @@ def template_functions(datasette: Datasette, request: Request | None) -> dict[st
         place = await visible_place(datasette, actor, database, collection)
         if place is None:
             return []
-        found = await finding.related(place, str(item), k)
+        try:
+            found = await finding.related(place, str(item), k)
+        except EmbeddingsError as error:
+            log.warning("nothing related is shown for %s of %s/%s: %s", item, database, collection, error)
+            return []
         return [_shown(place, result) for result in found.results]
 
     async def semantic_search(database: str, collection: str, q: object, k: int = 10) -> dict[str, Any]:

@@ -142,9 +142,6 @@ def raised(
     wanted = fulltext.terms(text)
     if index is None or not wanted:
         return scored.scores
-    found = dict(index.matches(conn, fulltext.any_of(wanted)))
-    most = index.most(conn, wanted)
-    share = np.array([found.get(item, 0.0) for item in scored.ids]) / most
-    return np.asarray(
-        np.round(scored.scores + (1.0 - scored.scores) * np.clip(share, 0.0, 1.0) ** 2, vectors.SCORE_DECIMALS)
-    )
+    found = index.shares(conn, wanted)
+    share = np.array([found.get(item, 0.0) for item in scored.ids])
+    return np.asarray(np.round(scored.scores + (1.0 - scored.scores) * share**2, vectors.SCORE_DECIMALS))

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+INTERRUPTED = "interrupted"
+"""What SQLite says of a statement that is stopped: here by Datasette, after so many milliseconds."""
+
 UNSAFE = re.compile(r"unsafe use of (.+)")
 """What SQLite says of a view or a column that calls what `PRAGMA trusted_schema=OFF` keeps from it."""
 
@@ -62,8 +65,8 @@ def _explained(error: Exception) -> str:
     """Return the reason of an error in a function; those of SQLite are of statements that the function ran itself."""
     if isinstance(error, EmbeddingsError):
         return str(error)
-    if str(error) == "interrupted":
-        return "a search inside this query reached the time limit of the site (`sql_time_limit_ms`)"
+    if str(error) == INTERRUPTED:
+        return INTERRUPTED
     return f"a search inside this query failed: {error}"
 
 
@@ -76,9 +79,20 @@ def watched(read: Callable[..., Result], *arguments: object, **named: object) ->
         sentence = _sentence(str(error))
         if sentence is None:
             raise
+        if (
+            sentence == INTERRUPTED
+        ):  # of a page's own limits Datasette takes this as an answer: a facet is not suggested
+            raise _query_interrupted(error) from error
         raise sqlite3.OperationalError(sentence) from error
     finally:
         _read.began = None
+
+
+def _query_interrupted(error: sqlite3.OperationalError) -> Exception:
+    from datasette.database import QueryInterrupted
+
+    interrupted: Exception = QueryInterrupted(error, "", {})
+    return interrupted
 
 
 def _sentence(said: str) -> str | None:

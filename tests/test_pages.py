@@ -28,6 +28,7 @@ from world_of_sources import ODD_IDS
 from datasette_embeddings import embedder, register
 from datasette_embeddings.errors import ModelError
 from datasette_embeddings.models import get_model
+from datasette_embeddings.places import find_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -637,6 +638,34 @@ async def test_functions_for_templates(world: Path, monkeypatch: pytest.MonkeyPa
     assert (await site.client.get("/list")).text == listed
 
 
+async def test_damaged_vector_leaves_other_pages_as_they_are(world: Path) -> None:
+    """A row whose vector is none has nothing related, and says why on its own page; a row's and a site's pages go on."""
+    hard.change(world, "update embeddings set embedding = x'0000' where id = 'news/storm'")
+    file = world.parent / "templates" / "pages" / "list.html"
+    file.parent.mkdir(parents=True)
+    file.write_text("[{{ related('world', 'titles', 'news/storm')|length }}]")
+    site = make_site(world.parent)
+    assert (await site.client.get("/list")).text == "[0]"
+    assert (await site.client.get("/world/articles/news~2Fstorm")).status_code == 200
+    assert (await data(site, f"{HERE}/titles/item/news~2Fstorm.json", 400))["error"]
+
+
+async def test_page_reads_one_state_of_the_file(world: Path) -> None:
+    """A build that is written while a page is read is seen by the next page, and by no half of this one."""
+    hard.change(world, "pragma journal_mode = wal")
+    site = make_site(world.parent)
+    await site.invoke_startup()
+    place = await find_place(site, None, "world", "articles")
+
+    def read(conn: sqlite3.Connection) -> list[int]:
+        counts = [conn.execute("select count(*) from articles").fetchone()[0]]
+        hard.change(world, "delete from articles where path = 'news/storm'")
+        return [*counts, conn.execute("select count(*) from articles").fetchone()[0]]
+
+    assert await place.run(read) == [8, 8]
+    assert await place.run(read) == [7, 7]
+
+
 @pytest.fixture
 def elsewhere(news: Path, cli: Callable, monkeypatch: pytest.MonkeyPatch):
     """The newsroom, embedded by a server that counts as remote: its site and the server."""
@@ -860,3 +889,27 @@ async def test_site_without_collections(tmp_path: Path) -> None:
     assert "datasette embeddings add" in (await page(site, "/-/embeddings")).text
     assert (await data(site, "/-/embeddings.json"))["collections"] == []
     assert "Semantic search" not in dict((await page(site, "/")).links)
+
+
+@pytest.mark.asyncio
+async def test_best_matches_where_facets_have_no_time(built: Path) -> None:
+    """A facet that is not suggested in time is left out; the table's page answers all the same."""
+    site = make_site(built.parent, settings={"facet_suggest_time_limit_ms": 1})
+    page = await site.client.get("/news/articles?_meaning=heavy+rain+and+wind&_facet=topic")
+    assert page.status_code == 200
+    assert "Storm floods the coast" in page.text
+
+
+@pytest.mark.asyncio
+async def test_a_search_that_is_stopped_says_so(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Datasette stops inside one of our functions is for it a query that took too long, and for facets no error."""
+    from datasette_embeddings import functions
+
+    def stopped(*_: object) -> None:
+        raise sqlite3.OperationalError("interrupted")
+
+    site = make_site(built.parent)
+    monkeypatch.setattr(functions, "answer_once", stopped)
+    answer = await site.client.get("/news/hybrid_articles.json?q=storm&_shape=array")
+    assert answer.status_code == 400
+    assert "took too long" in answer.json()["error"]
