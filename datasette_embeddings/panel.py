@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from datasette.utils.asgi import Request
     from markupsafe import Markup
 
-    from datasette_embeddings.freshness import RowState
-    from datasette_embeddings.glance import Neighbor
     from datasette_embeddings.places import Place
     from datasette_embeddings.results import Result
 
@@ -33,12 +31,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Panel:
-    """What is related to a row in one collection, or why nothing is."""
+    """What is related to a row in one collection, ready to be shown: (address, title, score) of each; or why nothing is."""
 
-    place: Place
-    id: str
-    neighbors: list[Neighbor]
-    state: RowState
+    name: str
+    note: str
+    related: list[tuple[str, str, str]]
+    more_url: str
+    search_url: str
 
 
 async def panels_of_row(datasette: Datasette, request: Request, database: str, table: str) -> list[Panel]:
@@ -50,18 +49,23 @@ async def panels_of_row(datasette: Datasette, request: Request, database: str, t
         return []
     values = urlsafe_components(request.url_vars["pks"])
     panels = [await _panel(place, tuple(values)) for place in places]
-    return [panel for panel in panels if panel and (panel.neighbors or panel.state.note)]
+    return [panel for panel in panels if panel and (panel.related or panel.note)]
 
 
 async def _panel(place: Place, values: tuple[str, ...]) -> Panel | None:
     glance = await place.glance()
 
-    def read(conn: sqlite3.Connection) -> tuple[str, list[Neighbor], RowState] | None:
+    def read(conn: sqlite3.Connection) -> Panel | None:
         item = glance.item(conn, values)
-        return None if item is None else (item, glance.neighbors(conn, item, PANEL_ITEMS), glance.state(conn, item))
+        if item is None:
+            return None
+        found = glance.neighbors(conn, item, PANEL_ITEMS)
+        related = [(place.row_url(other), title, f"{score:.2f}") for other, score, title in found]
+        note = glance.state(conn, item).note
+        note = f"{note[0].upper()}{note[1:]}." if note else ""
+        return Panel(place.collection.name, note, related, place.item_url(item), f"{place.url}/search")
 
-    found = await place.read_once(("panel", place.collection.name, values), read)
-    return None if found is None else Panel(place, *found)
+    return await place.read_once(("panel", place.collection.name, values), read)
 
 
 async def panel_html(datasette: Datasette, request: Request, database: str, table: str) -> Markup | None:
