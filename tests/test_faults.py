@@ -78,8 +78,9 @@ def truth(tmp_path_factory):
 
 
 def start(path, config, **options):
-    """Start `build` as a process of its own."""
+    """Start `build` as a process of its own, which Ctrl-C reaches also where the tests run in the background of a shell."""
     command = [sys.executable, "-m", "datasette_embeddings", "build", str(path), "-c", str(config)]
+    options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
