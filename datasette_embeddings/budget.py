@@ -1,4 +1,4 @@
-"""How much visitors of a site may spend: texts a minute that are sent to models on other machines."""
+"""How much visitors of a site may spend: texts a minute that are sent to models on other machines, questions to a chat model."""
 
 from __future__ import annotations
 
@@ -10,10 +10,20 @@ from datasette_embeddings.errors import BudgetExceeded
 
 
 class Budget:
-    """A token bucket, full at first: *per_minute* texts at once, and then as many a minute, evenly."""
+    """A token bucket, full at first: *per_minute* texts at once, and then as many a minute, evenly.
 
-    def __init__(self, per_minute: float) -> None:
+    *spent*: what each is, in words; *limit*: what the configuration calls the bound.
+    """
+
+    def __init__(
+        self,
+        per_minute: float,
+        spent: str = "queries{} to models on other machines",
+        limit: str = "queries_per_minute",
+    ) -> None:
         self.per_minute = per_minute
+        self.spent = spent
+        self.limit = limit
         self._capacity = max(1.0, per_minute) if per_minute else 0.0
         self._left = self._capacity
         self._seen = time.monotonic()
@@ -28,10 +38,10 @@ class Budget:
                 return
         wait = self.wait_seconds()
         if wait is None:
-            raise BudgetExceeded("this site sends no queries to models on other machines (`queries_per_minute: 0`)")
+            raise BudgetExceeded(f"this site sends no {self.spent.format('')} (`{self.limit}: 0`)")
         raise BudgetExceeded(
-            f"this site sends at most {self.per_minute:g} queries a minute to models on other machines, and these are "
-            f"used up; try again in {wait} s"
+            f"this site sends at most {self.per_minute:g} {self.spent.format(' a minute')}, and these are used up; "
+            f"try again in {wait} s"
         )
 
     def wait_seconds(self) -> int | None:

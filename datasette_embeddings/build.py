@@ -13,14 +13,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from datasette_embeddings import catalog, derive, embed, indexing
-from datasette_embeddings.catalog import NEXT, Collection
+from datasette_embeddings.catalog import NEXT, Collection, parent_of
 from datasette_embeddings.database import connect, translated
 from datasette_embeddings.errors import StoreError
 from datasette_embeddings.matrices import load_matrix
 from datasette_embeddings.noise import noise_floor
 from datasette_embeddings.planning import Options, Task, model_fingerprint, plan_all, state_token
-from datasette_embeddings.report import Reporter, accounts, dry_run_line, size_by_table, summary, warnings
-from datasette_embeddings.store import Finish, SimilarityChange, Store
+from datasette_embeddings.report import Reporter, accounts, dry_run_line, prompts_line, size_by_table, summary, warnings
+from datasette_embeddings.store import ChunkChange, Finish, SimilarityChange, Store
 from datasette_embeddings.tables import find_tables, has_own_tables
 
 if TYPE_CHECKING:
@@ -87,25 +87,30 @@ def run(task: Task, store: Store, budget: embed.Budget, report: Reporter) -> Col
     if task.leftover:  # of a change that was taken back before it was built
         store.delete(task.leftover)
     collection = _target(task, store)
-    with report.progress(f"embedding {spec.name}", plan.added + plan.changed) as advance:
+    with report.progress(f"embedding {spec.name}", plan.waiting()) as advance:
         outcome = embed.embed_pending(
             plan,
             store,
             collection,
             model,
             store_content=spec.store,
+            prompt=task.prompts.document,
             budget=budget,
             progress=advance,
         )
     collection = catalog.find_collection(store.conn, collection.name, store.tables)
     matrix = load_matrix(store.conn, store.tables, collection).without(plan.removed)
-    change = _derive(collection, store, spec, matrix, report)
-    texts = indexing.text_change(store, collection, spec, spec.name, plan.removed)
-    finish = Finish(sorted(plan.removed), task.issues(), change, {}, _refused(task, store, collection), texts)
+    change = _derive(collection, store, task, matrix, report)
+    texts = indexing.text_change(store, collection, task, spec.name)
+    finish = Finish(
+        sorted(plan.removed), task.issues(), change, {}, _refused(task, store, collection), texts, _chunk_change(task)
+    )
     floor = noise_floor(model, collection, matrix)
     finish = replace(finish, state={**_state(task, store, collection, finish), "noise_floor": floor})
     collection = store.finish(collection, finish, task.replaces)
     report.line(summary(task, outcome, collection, time.monotonic() - started))
+    if outcome.texts and (said := prompts_line(task)):
+        report.line("  " + said)
     for warning in warnings(task, outcome):
         report.line("  " + warning)
     return collection
@@ -127,18 +132,31 @@ def _target(task: Task, store: Store) -> Collection:
         source=spec.source.describe(),
         template=spec.template,
         fingerprint=task.fingerprint,
-        model_fingerprint=model_fingerprint(model),
-        query_prefix=spec.prefix.query or None,
+        model_fingerprint=model_fingerprint(model, task.prompts),
+        document_prefix=spec.source.prepend or task.prompts.document,
+        query_prefix=task.prompts.query,
+        chunk=task.cutter.limit if task.cutter else None,
     )
 
 
 def _derive(
-    collection: Collection, store: Store, spec: Spec, matrix: Matrix, report: Reporter
+    collection: Collection, store: Store, task: Task, matrix: Matrix, report: Reporter
 ) -> SimilarityChange | None:
-    if spec.similarities == 0 and not collection.similarities:
+    k = task.spec.similarities
+    if k == 0 and not collection.similarities:
         return None
-    with tiles(f"similarities {spec.name}", report) as progress:
-        return derive.similarity_change(store.conn, store.tables, collection, spec.similarities, matrix, progress)
+    shrunk = {parent_of(item) for item in task.plan.removed} if collection.chunk else set()
+    rows = matrix.of_rows() if collection.chunk else matrix
+    with tiles(f"similarities {task.spec.name}", report) as progress:
+        return derive.similarity_change(store.conn, store.tables, collection, k, rows, progress, shrunk)
+
+
+def _chunk_change(task: Task) -> ChunkChange | None:
+    """Return what makes the stored chunks those of the rows as they are now; None where rows are embedded whole."""
+    if task.cutter is None:
+        return None
+    sql = 'select id, row, position, start, "end", heading, hash, row_hash from chunks order by id'
+    return ChunkChange(sorted(task.plan.gone), task.plan.pending.execute(sql))
 
 
 @contextmanager
@@ -170,8 +188,7 @@ def _counts(
     store: Store, collection: Collection, issues: Sequence[tuple[str, str, str]], removed: Sequence[str] = ()
 ) -> dict[str, int]:
     """Return the account of every row: embedded, skipped and failed add up to rows."""
-    gone = sum(catalog.has_item(store.conn, collection, item, store.tables) for item in removed)
-    embedded = catalog.count_embedded(store.conn, collection, store.tables) - gone
+    embedded = catalog.count_embedded(store.conn, collection, store.tables, frozenset(removed))
     skipped = sum(status == "skipped" for _, status, _ in issues)
     return {
         "rows": embedded + len(issues),
@@ -202,6 +219,8 @@ def _say_plans(tasks: Sequence[Task], options: Options, report: Reporter) -> Non
             report.line(f"{task.spec.name}: nothing changed ({accounts(task.existing)})")
         elif options.dry_run:
             report.line(dry_run_line(task))
+            if said := prompts_line(task):
+                report.line("  " + said)
 
 
 def similarities_alone(store: Store, collection: Collection, k: int, report: Reporter) -> int:
@@ -212,6 +231,7 @@ def similarities_alone(store: Store, collection: Collection, k: int, report: Rep
         )
     with tiles(f"similarities {collection.name}", report) as progress:
         matrix = load_matrix(store.conn, store.tables, collection)
+        matrix = matrix.of_rows() if collection.chunk else matrix
         change = derive.similarity_change(store.conn, store.tables, collection, k, matrix, progress)
     issues = catalog.issues(store.conn, collection, store.tables)
     refused = {item: row[0] for item, row in embed.refused_items(store.conn, store.tables, collection).items()}

@@ -9,14 +9,40 @@ from typing import TYPE_CHECKING, Any
 
 from datasette_embeddings.database import column_names
 from datasette_embeddings.errors import UnknownCollection, nearest
+from datasette_embeddings.models.prompts import Prompts
 from datasette_embeddings.tables import Tables, find_tables, has_own_tables
+from datasette_embeddings.vectors import mean_direction
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Collection as Ids
     from collections.abc import Sequence
 
 QUERYABLE = re.compile(r"[A-Za-z0-9_]+\Z")
 NEXT = "~next"
+
+HEADING_SEPARATOR = " > "
+"""Stands between the headings, the outermost first, under which a chunk stands."""
+
+
+def own_chunks(row: str) -> str:
+    """Return the SQL for the chunks of one row, `ROW#n`, found by index: `$` comes after `#`. *row*: an expression."""
+    return f"id > {row} || '#' and id < {row} || '$' and rtrim(id, '0123456789') = {row} || '#'"
+
+
+def parent_of(chunk: str) -> str:
+    """Return the id of the row that a chunk is a part of; an item that another program added is a row of its own.
+
+    >>> parent_of("a#1#12"), parent_of("a"), parent_of("a#b")
+    ('a#1', 'a', 'a#b')
+    """
+    row, _, position = chunk.rpartition("#")
+    return row if position.isdecimal() and position.isascii() and "#" in chunk else chunk
+
+
+def chunk_id(parent: str, position: int) -> str:
+    """Return the id of a row's chunk."""
+    return f"{parent}#{position}"
 
 
 @dataclass(frozen=True)
@@ -45,6 +71,32 @@ class Collection:
     full_text: str | None = None
     noise_floor: float | None = None
     version: int = 0
+    chunk: int | None = None
+    document_prefix: str | None = None
+
+    @property
+    def prefixes(self) -> Prompts:
+        """What stood before the texts of rows, and what belongs before queries, as far as the file says."""
+        return Prompts(self.document_prefix or (self.source or {}).get("prepend", ""), self.query_prefix or "")
+
+    @property
+    def query_prompt(self) -> str | None:
+        """What a query is embedded with before it; None, in files of earlier releases, for the model's own prompt.
+
+        The rows of a collection that llm made were embedded without any.
+        """
+        return "" if self.owner == "llm" else self.query_prefix
+
+    def row_of(self, item: str) -> str:
+        """Return the row that an item of `embeddings` belongs to: itself, unless rows are embedded in chunks."""
+        return parent_of(item) if self.chunk else item
+
+    def stores_related(self, k: int) -> bool:
+        """Tell whether *k* related rows are to be had from the stored similarities.
+
+        Those of rows in chunks compare the means of their chunks, which no search does, so they give as many as there are.
+        """
+        return bool(self.similarities) and (k <= (self.similarities or 0) or self.chunk is not None)
 
     @property
     def table(self) -> str | None:
@@ -71,8 +123,8 @@ OWN_COLUMNS = (
     "owner, source, template, fingerprint, model_fingerprint, dimensions, similarities, generation, built, "
     "rows, embedded, skipped, failed, tokens, cost_usd, query_prefix"
 )
-SEARCH_COLUMNS = "full_text, noise_floor, version"
-"""Columns that files have which were built since searches combine words and meaning."""
+LATER_COLUMNS = {"full_text": "null", "noise_floor": "null", "version": "0", "chunk": "null", "document_prefix": "null"}
+"""Columns that files of earlier releases lack, and what stands for them there."""
 
 
 def collections(conn: sqlite3.Connection, tables: Tables | None = None) -> list[Collection]:
@@ -97,10 +149,10 @@ def _all(conn: sqlite3.Connection, tables: Tables) -> list[Collection]:
     if not has_own_tables(conn, tables):
         rows = conn.execute(f"select id, name, model from {tables.collections} order by name").fetchall()
         return [Collection(*row) for row in rows]
-    newer = "noise_floor" in column_names(conn, tables.plain("embeddings_collections"))
-    columns = f"{OWN_COLUMNS}, {SEARCH_COLUMNS}" if newer else OWN_COLUMNS
+    known = column_names(conn, tables.plain("embeddings_collections"))
+    later = ", ".join(name if name in known else missing for name, missing in LATER_COLUMNS.items())
     rows = conn.execute(
-        f"select c.id, c.name, c.model, {columns} from {tables.collections} c "
+        f"select c.id, c.name, c.model, {OWN_COLUMNS}, {later} from {tables.collections} c "
         f"left join {tables.embeddings_collections} e on e.collection_id = c.id order by c.name"
     ).fetchall()
     return [_collection(row) for row in rows]
@@ -114,31 +166,60 @@ def _collection(row: tuple[Any, ...]) -> Collection:
     return Collection(*values)
 
 
-def count_embedded(conn: sqlite3.Connection, collection: Collection, tables: Tables) -> int:
-    """Return how many items have a vector now."""
-    return int(
-        conn.execute(f"select count(*) from {tables.embeddings} where collection_id = ?", [collection.id]).fetchone()[0]
-    )
+def count_embedded(
+    conn: sqlite3.Connection, collection: Collection, tables: Tables, without: Ids[str] = frozenset()
+) -> int:
+    """Return how many rows have a vector now; *without*: items that are about to go."""
+    if not collection.chunk and not without:
+        return count_items(conn, collection, tables)
+    items = conn.execute(f"select id from {tables.embeddings} where collection_id = ?", [collection.id])
+    return len({collection.row_of(item) for (item,) in items if item not in without})
 
 
-def has_item(conn: sqlite3.Connection, collection: Collection, item: str, tables: Tables) -> bool:
-    """Tell whether a collection holds an item, whatever its embedding is."""
-    sql = f"select 1 from {tables.embeddings} where collection_id = ? and id = ?"
-    return conn.execute(sql, [collection.id, item]).fetchone() is not None
+def count_items(conn: sqlite3.Connection, collection: Collection, tables: Tables) -> int:
+    """Return how many vectors there are now: of rows, or of their chunks."""
+    sql = f"select count(*) from {tables.embeddings} where collection_id = ?"
+    return int(conn.execute(sql, [collection.id]).fetchone()[0])
 
 
-def item_vector(conn: sqlite3.Connection, collection: Collection, item: str, tables: Tables) -> bytes | None:
-    """Return the embedding of one item, None when it has none."""
-    row = conn.execute(
-        f"select embedding from {tables.embeddings} where collection_id = ? and id = ?", [collection.id, item]
-    ).fetchone()
-    return row[0] if row else None
+def counts_differ(conn: sqlite3.Connection, collection: Collection, tables: Tables) -> bool:
+    """Tell whether there are other vectors than the last build left."""
+    if collection.chunk:
+        lost = (
+            f"select 1 from {tables.chunks} c left join {tables.embeddings} e "
+            "on e.collection_id = c.collection_id and e.id = c.id where c.collection_id = ? and e.id is null limit 1"
+        )
+        if conn.execute(lost, [collection.id]).fetchone():
+            return True
+    return count_embedded(conn, collection, tables) != collection.embedded
+
+
+def _of_row(collection: Collection, row: str) -> tuple[str, list[object]]:
+    """Return the condition that finds the items of one row in `embeddings`, and its parameters."""
+    if collection.chunk:
+        return f"collection_id = ?1 and {own_chunks('?2')}", [collection.id, row]
+    return "collection_id = ? and id = ?", [collection.id, row]
+
+
+def has_item(conn: sqlite3.Connection, collection: Collection, row: str, tables: Tables) -> bool:
+    """Tell whether a collection holds a row, whatever its embedding is."""
+    where, values = _of_row(collection, row)
+    return conn.execute(f"select 1 from {tables.embeddings} where {where}", values).fetchone() is not None
+
+
+def item_vector(conn: sqlite3.Connection, collection: Collection, row: str, tables: Tables) -> bytes | None:
+    """Return the embedding of one row, of one in chunks the normalised mean of theirs; None when it has none."""
+    where, values = _of_row(collection, row)
+    found = conn.execute(f"select embedding from {tables.embeddings} where {where} order by id", values).fetchall()
+    if not collection.chunk:
+        return found[0][0] if found else None
+    return mean_direction([blob for (blob,) in found])
 
 
 def item_texts(
     conn: sqlite3.Connection, collection: Collection, items: Sequence[str], tables: Tables
 ) -> dict[str, str | None]:
-    """Return the stored text of some items, None where none is stored."""
+    """Return the stored text of some items (rows, or chunks of rows), None where none is stored."""
     rows = conn.execute(
         f"select id, content from {tables.embeddings} where collection_id = ? and id in (select value from json_each(?))",
         [collection.id, json.dumps(list(items))],
@@ -157,10 +238,10 @@ def issues(conn: sqlite3.Connection, collection: Collection, tables: Tables) -> 
 
 
 def stale_items(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> set[str]:
-    """Return ids whose vector changed after the similarities were written, by us or by another program."""
+    """Return the rows whose vector changed after the similarities were written, by us or by another program."""
     ours = conn.execute(f"select id from {tables.embeddings_changes} where collection_id = ?", [collection.id])
     others = conn.execute(
         f"select id from {tables.embeddings} where collection_id = ? and updated > cast(strftime('%s', ?) as integer)",
         [collection.id, collection.built],
     )
-    return {row[0] for row in ours} | {row[0] for row in others}
+    return {collection.row_of(row[0]) for found in (ours, others) for row in found}

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datasette_embeddings import chat
 from datasette_embeddings.catalog import QUERYABLE
 from datasette_embeddings.errors import ConfigError, nearest
 from datasette_embeddings.limits import MAX_SIMILARITIES
@@ -25,10 +26,18 @@ SECRET_WORDS = ("api_key", "apikey", "key", "token", "secret", "password", "auth
 
 @dataclass(frozen=True)
 class Prefix:
-    """Texts put before what is embedded, for models that were trained with them (E5: `passage: ` and `query: `)."""
+    """Texts put before what is embedded, in place of the model's own prompts; None where it has its own.
 
-    document: str = ""
-    query: str = ""
+    *document* is part of the content that is embedded and hashed, as with `llm embed-multi --prepend`.
+    """
+
+    document: str | None = None
+    query: str | None = None
+
+    @classmethod
+    def of(cls, document: str | None, query: str | None = None) -> Prefix:
+        """Return what one text for documents means: an empty one, that the model's prompts are wanted for neither."""
+        return cls(document, "" if document == "" and query is None else query)
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,7 @@ class CollectionConfig:
     """One collection as the configuration describes it.
 
     Rows come from *table* (its *columns*, *key* and *where*) or from *sql*, whose first column is the id.
+    *chunk*: tokens of one chunk, 0 for as many as suit the model; None where rows are embedded whole.
     """
 
     name: str
@@ -50,13 +60,18 @@ class CollectionConfig:
     prefix: Prefix = field(default_factory=Prefix)
     similarities: int = 10
     store: bool = False
+    chunk: int | None = None
 
 
 @dataclass(frozen=True)
 class Config:
-    """The whole block. *models* maps a model's name to its settings; *limits* bounds spending."""
+    """The whole block. *models* maps a model's name to its settings; *limits* bounds spending.
+
+    *chat_model* answers questions, None where quotations do.
+    """
 
     default_model: str = "static"
+    chat_model: str | None = None
     collections: Mapping[str, CollectionConfig] = field(default_factory=dict)
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     allow_sql: bool = False
@@ -74,7 +89,7 @@ class Config:
         return [c for c in self.collections.values() if c.database in {None, name}]
 
 
-KNOWN_LIMITS = ("max_cost_usd", "queries_per_minute")
+KNOWN_LIMITS = ("max_cost_usd", "queries_per_minute", "answers_per_minute")
 
 
 def parse(block: object, place: str = "configuration") -> Config:
@@ -95,8 +110,12 @@ def parse(block: object, place: str = "configuration") -> Config:
         str(name): _mapping(value or {}, f"{place}: models.{name}")
         for name, value in _mapping(block.get("models") or {}, f"{place}: models").items()
     }
+    chat_model = _optional(block, "chat_model", place)
+    if chat_model is not None:
+        _check_chat(chat_model, models, f"{place}: chat_model")
     return Config(
         default_model=_text(block.get("default_model", "static"), f"{place}: default_model"),
+        chat_model=chat_model,
         collections=collections,
         models=models,
         allow_sql=_typed(block.get("allow_sql", False), bool, f"{place}: allow_sql"),
@@ -105,6 +124,13 @@ def parse(block: object, place: str = "configuration") -> Config:
         table_prefix=_text(block.get("table_prefix", ""), f"{place}: table_prefix"),
         place=place,
     )
+
+
+def _check_chat(name: str, models: Mapping[str, Mapping[str, Any]], place: str) -> None:
+    try:
+        chat.check(name, models)
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from None
 
 
 def _collection(name: str, value: object, place: str) -> CollectionConfig:
@@ -139,17 +165,26 @@ def _collection(name: str, value: object, place: str) -> CollectionConfig:
         prefix=_prefix(value.get("prefix"), f"{place}: prefix"),
         similarities=similarities,
         store=_typed(value.get("store", False), bool, f"{place}: store"),
+        chunk=_chunk(value.get("chunk", False), f"{place}: chunk"),
     )
+
+
+def _chunk(value: object, place: str) -> int | None:
+    if isinstance(value, bool):
+        return 0 if value else None
+    if not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{place}: true, or the number of tokens of one chunk, was expected; found {value!r}")
+    return value
 
 
 def _prefix(value: object, place: str) -> Prefix:
     if value is None:
         return Prefix()
     if isinstance(value, str):
-        return Prefix(document=value)
+        return Prefix.of(value)
     value = _mapping(value, place)
     _known(value, ("document", "query"), place)
-    return Prefix(_text(value.get("document", ""), place), _text(value.get("query", ""), place))
+    return Prefix(_optional(value, "document", place), _optional(value, "query", place))
 
 
 def _names(value: object, place: str) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from datasette_embeddings.store import SimilarityChange
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Collection as Ids
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
@@ -40,14 +41,19 @@ def similarity_change(
     k: int,
     matrix: Matrix,
     progress: Progress | None = None,
+    changed: Ids[str] = frozenset(),
 ) -> SimilarityChange:
-    """Return what makes the stored similarities those of the vectors in *matrix*, exactly."""
+    """Return what makes the stored similarities those of the vectors in *matrix*, exactly.
+
+    *changed*: rows whose vector changed as chunks of theirs go, beside those that the file says.
+    """
     if k == 0:
         return SimilarityChange(everything=True)
     ids, rows = matrix.ids, matrix.rows
     if collection.similarities != k:
         return SimilarityChange(everything=True, added=_named(ids, all_neighbors(rows, k, progress)))
-    return _Update(conn, tables, collection, ids, rows, k).change(progress)
+    known = stale_items(conn, tables, collection) | set(changed)
+    return _Update(conn, tables, collection, ids, rows, k, known).change(progress)
 
 
 def _named(ids: Sequence[str], found: Neighbors) -> Iterator[tuple[str, str, float]]:
@@ -66,11 +72,11 @@ class _Update:
         ids: list[str],
         matrix: Vector,
         k: int,
+        changed: Ids[str],
     ) -> None:
         self.ids, self.matrix = ids, matrix
         self.k = min(k, max(len(ids) - 1, 0))
         place = {item: position for position, item in enumerate(ids)}
-        changed = stale_items(conn, tables, collection)
         self.stored = conn.execute(
             f"select id, other_id, score from {tables.similarities} where collection_id = ?", [collection.id]
         ).fetchall()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from datasette_embeddings import vectors
+from datasette_embeddings.catalog import parent_of
 from datasette_embeddings.database import column_names
 from datasette_embeddings.errors import BudgetExceeded, StoreError
 from datasette_embeddings.limits import WINDOW_CHARACTERS, WINDOW_ITEMS
@@ -28,8 +29,10 @@ from datasette_embeddings.vectors import FLOAT32
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Set as Ids
 
     from datasette_embeddings.catalog import Collection
+    from datasette_embeddings.chunking import Chunker
     from datasette_embeddings.models import Embedded, EmbeddingModel
     from datasette_embeddings.sources import Row
     from datasette_embeddings.store import Store
@@ -52,28 +55,45 @@ PENDING_DDL = """
 create table texts (hash blob primary key, content, size integer, embedding blob) without rowid;
 create table items (id text primary key, hash blob, metadata text) without rowid;
 create index items_hash on items (hash);
+create table chunks (id text primary key, row text, position, start, "end", heading, hash blob, row_hash blob) without rowid;
+create index chunks_row on chunks (row);
 """
 
 
 @dataclass
 class Plan:
-    """What a build of one collection has to do, and the account of every row of its source."""
+    """What a build of one collection has to do, and the account of every row of its source.
+
+    *current*, *changed*, *added* and *cut* count rows; *seen* are rows; *stored*, *kept* and *removed* items: rows, or chunks of rows.
+    *gone* are rows whose chunks go, whether or not others take their place. *refused*: row -> hash of a text without a vector.
+    *failed*: item -> (status, reason, hash of its text), of this run's items that got no vector. *unread*: reason -> how many chunks
+    have none while others of their rows have one.
+    """
 
     pending: sqlite3.Connection
+    stored: Ids[str]
     rows: int = 0
     current: int = 0
     changed: int = 0
     added: int = 0
     cut: int = 0
     seen: set[str] = field(default_factory=set)
+    kept: set[str] = field(default_factory=set)
     removed: set[str] = field(default_factory=set)
+    gone: set[str] = field(default_factory=set)
     issues: list[tuple[str, str, str]] = field(default_factory=list)
     refused: dict[str, bytes] = field(default_factory=dict)
+    failed: dict[str, tuple[str, str, bytes]] = field(default_factory=dict)
+    unread: Counter[str] = field(default_factory=Counter)
 
     @property
     def work(self) -> bool:
         """Whether there is anything to embed or to remove."""
-        return bool(self.changed or self.added or self.removed)
+        return bool(self.changed or self.added or self.removed or self.gone)
+
+    def waiting(self) -> int:
+        """Return how many items will get a vector."""
+        return int(self.pending.execute("select count(*) from items").fetchone()[0])
 
     def texts_to_embed(self) -> tuple[int, int]:
         """Return how many distinct texts have no vector yet, and their characters (bytes for images)."""
@@ -137,25 +157,40 @@ class Outcome:
     words: int = 0
 
 
-def plan(
-    rows: Iterable[Row],
-    known: Known,
-    refused: Mapping[str, tuple[bytes, str, str]] | None = None,
-    *,
-    store_content: bool,
-    delete_missing: bool,
-) -> Plan:
-    """Compare every row of a source with what is stored of it: id -> (hash, metadata, whether content is stored).
+@dataclass(frozen=True)
+class Stored:
+    """What is stored of a collection. *items*: what `known_items` gives.
 
-    *refused*: id -> (hash, status, reason) of texts that the model gave no vector for; it is not asked again.
+    *refused*: row -> (hash, status, reason) of texts that the model gave no vector for; it is not asked again.
+    *chunks*: what `known_chunks` gives, for a collection in chunks.
     """
+
+    items: Known = field(default_factory=dict)
+    refused: Mapping[str, tuple[bytes, str, str]] = field(default_factory=dict)
+    chunks: Mapping[str, tuple[bytes, list[tuple[str, bytes]]]] = field(default_factory=dict)
+
+
+def stored(conn: sqlite3.Connection, tables: Tables | None, collection: Collection | None) -> Stored:
+    """Return what is stored of a collection; nothing where there is none."""
+    if tables is None or collection is None:
+        return Stored()
+    return Stored(
+        known_items(conn, tables, collection),
+        refused_items(conn, tables, collection),
+        known_chunks(conn, tables, collection) if collection.chunk else {},
+    )
+
+
+def plan(
+    rows: Iterable[Row], before: Stored, *, store_content: bool, delete_missing: bool, chunker: Chunker | None = None
+) -> Plan:
+    """Compare every row of a source with what is stored of it. *chunker*: cuts rows that are embedded in chunks."""
     # An empty name is a temporary file that SQLite removes by itself, kept in memory while it is small.
     pending = sqlite3.connect("", isolation_level=None, check_same_thread=False)
     pending.executescript(PENDING_DDL)
     pending.execute("begin")
-    result = Plan(pending)
-    seen = result.seen
-    kept: set[str] = set()
+    result = Plan(pending, before.items.keys())
+    compare = _Chunks(result, before, store_content, chunker) if chunker else _Rows(result, before, store_content)
     nameless: list[tuple[str, str]] = []
     repeated: Counter[str] = Counter()
     for row in rows:
@@ -163,24 +198,20 @@ def plan(
         problem = _problem(row)
         if row.id is None:
             nameless.append((f"(row {result.rows})", NO_KEY))
-        elif row.id in seen:
+        elif row.id in result.seen:
             repeated[row.id] += 1
             nameless.append((f"{row.id} (again {repeated[row.id]})", REPEATED))
         elif problem:
             result.issues.append((row.id, *problem))
-        elif not _was_refused(result, row, (refused or {}).get(row.id)):
-            kept.add(row.id)
-            _compare(result, row, known.get(row.id), store_content)
+        elif not _was_refused(result, row, before.refused.get(row.id)):
+            compare.take(row)
         if row.id is not None:
-            seen.add(row.id)
+            result.seen.add(row.id)
         result.cut += row.cut
     pending.execute("commit")
     for label, reason in nameless:
-        result.issues.append((_unused(label, seen), "failed", reason))
-    if delete_missing:
-        result.removed = known.keys() - kept
-    else:
-        result.removed = (known.keys() & seen) - kept
+        result.issues.append((_unused(label, result.seen), "failed", reason))
+    compare.finish(delete_missing)
     return result
 
 
@@ -211,20 +242,81 @@ def _was_refused(result: Plan, row: Row, before: tuple[bytes, str, str] | None) 
     return True
 
 
-def _compare(result: Plan, row: Row, known: tuple[bytes, str | None, bool] | None, store_content: bool) -> None:
-    assert row.content is not None
-    digest = content_hash(row.content)
-    if known == (digest, row.metadata, store_content):
-        result.current += 1
-        return
-    if known:
-        result.changed += 1
-    else:
-        result.added += 1
-    result.pending.execute(
-        "insert or ignore into texts (hash, content, size) values (?, ?, ?)", [digest, row.content, len(row.content)]
-    )
-    result.pending.execute("insert into items values (?, ?, ?)", [row.id, digest, row.metadata])
+class _Rows:
+    """Compares rows that are embedded whole with what is stored of them."""
+
+    def __init__(self, plan: Plan, before: Stored, store_content: bool) -> None:
+        self.plan, self.before, self.store_content = plan, before, store_content
+
+    def take(self, row: Row) -> None:
+        """Note what is to be done for a row that has content."""
+        assert row.id is not None
+        assert row.content is not None
+        self.plan.kept.add(row.id)
+        known = self.before.items.get(row.id)
+        digest = content_hash(row.content)
+        if known == (digest, row.metadata, self.store_content):
+            self.plan.current += 1
+            return
+        self._count(known is not None)
+        self._wait(row.id, row.content, digest, row.metadata)
+
+    def _count(self, known: bool) -> None:
+        self.plan.changed += known
+        self.plan.added += not known
+
+    def _wait(self, item: str, content: str | bytes, digest: bytes, metadata: str | None) -> None:
+        self.plan.pending.execute(
+            "insert or ignore into texts (hash, content, size) values (?, ?, ?)", [digest, content, len(content)]
+        )
+        self.plan.pending.execute("insert into items values (?, ?, ?)", [item, digest, metadata])
+
+    def finish(self, delete_missing: bool) -> None:
+        """Note what of the stored items has to go."""
+        plan, known = self.plan, self.before.items.keys()
+        plan.removed = known - plan.kept if delete_missing else (known & plan.seen) - plan.kept
+
+
+class _Chunks(_Rows):
+    """Compares rows that are embedded in chunks: one whose text is as it was is not cut again."""
+
+    def __init__(self, plan: Plan, before: Stored, store_content: bool, chunker: Chunker) -> None:
+        super().__init__(plan, before, store_content)
+        self.chunker = chunker
+
+    def take(self, row: Row) -> None:
+        """Note what is to be done for the chunks of a row that has content."""
+        assert row.id is not None
+        if not isinstance(row.content, str):
+            self.plan.issues.append((row.id, "failed", "only text can be cut into chunks"))
+            return
+        digest = content_hash(row.content)
+        row_hash, chunks = self.before.chunks.get(row.id, (None, []))
+        if row_hash == digest and all(self._is_current(*chunk, row.metadata) for chunk in chunks):
+            self.plan.current += 1
+            self.plan.kept.update(item for item, _ in chunks)
+            return
+        self._count(bool(chunks))
+        self.plan.gone.add(row.id)
+        for chunk in self.chunker.chunks(row.id, row.content):
+            self.plan.kept.add(chunk.id)
+            own = content_hash(chunk.content)
+            place = (chunk.id, row.id, chunk.position, chunk.start, chunk.end, chunk.heading, own, digest)
+            self.plan.pending.execute("insert into chunks values (?, ?, ?, ?, ?, ?, ?, ?)", place)
+            if not self._is_current(chunk.id, own, row.metadata):
+                self._wait(chunk.id, chunk.content, own, row.metadata)
+
+    def _is_current(self, item: str, digest: bytes, metadata: str | None) -> bool:
+        return self.before.items.get(item) == (digest, metadata, self.store_content)
+
+    def finish(self, delete_missing: bool) -> None:
+        """Note which chunks have to go, and of which rows."""
+        plan = self.plan
+        others = self.before.items.keys() - plan.kept
+        plan.removed = {item for item in others if delete_missing or parent_of(item) in plan.seen}
+        plan.gone |= {row for row in self.before.chunks if delete_missing or row in plan.seen} - {
+            parent_of(item) for item in plan.kept
+        }
 
 
 def known_items(conn: sqlite3.Connection, tables: Tables, collection: Collection | None) -> Known:
@@ -238,6 +330,17 @@ def known_items(conn: sqlite3.Connection, tables: Tables, collection: Collection
         [collection.id],
     )
     return {item: (digest, metadata, bool(stored)) for item, digest, metadata, stored in rows}
+
+
+def known_chunks(
+    conn: sqlite3.Connection, tables: Tables, collection: Collection
+) -> dict[str, tuple[bytes, list[tuple[str, bytes]]]]:
+    """Return the chunks of each row: row -> (hash of its text, [(id, hash of the chunk's own text)])."""
+    found: dict[str, tuple[bytes, list[tuple[str, bytes]]]] = {}
+    sql = f"select parent_id, row_hash, id, content_hash from {tables.chunks} where collection_id = ?"
+    for row, row_hash, item, digest in conn.execute(sql, [collection.id]):
+        found.setdefault(row, (row_hash, []))[1].append((item, digest))
+    return found
 
 
 def refused_items(
@@ -291,11 +394,13 @@ def embed_pending(
     model: EmbeddingModel,
     *,
     store_content: bool,
+    prompt: str | None = None,
     budget: Budget | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Give every pending row its vector, committing as it goes; rows without one end in *work*'s issues.
 
+    *prompt*: before each text, in place of the model's own.
     Raises BudgetExceeded before a batch that would cost more than is left of *budget*; what is done is kept.
     """
     writer = _Writer(work, store, collection, model, store_content)
@@ -306,7 +411,7 @@ def embed_pending(
         for hashes, contents in _windows(work):
             if budget:
                 budget.allow(model, contents)
-            for positions, embedded in model.embed_many(contents, "document"):
+            for positions, embedded in model.embed_many(contents, "document", prompt):
                 done = writer.take([hashes[p] for p in positions], embedded)
                 if budget:
                     budget.spent += embedded.tokens * (model.usd_per_million_tokens or 0.0) / 1e6
@@ -314,7 +419,29 @@ def embed_pending(
                     progress(done)
     finally:
         writer.flush()
+    (_settle_chunks if collection.chunk else _settle_rows)(work)
     return writer.outcome
+
+
+def _settle_rows(work: Plan) -> None:
+    """Account for the rows that got no vector."""
+    for row, (status, reason, digest) in work.failed.items():
+        work.issues.append((row, status, reason))
+        work.refused[row] = digest
+
+
+def _settle_chunks(work: Plan) -> None:
+    """Account for the rows none of whose chunks got a vector; of other rows, the chunks without one are left out."""
+    for row in {parent_of(item) for item in work.failed}:
+        chunks = work.pending.execute("select id, row_hash from chunks where row = ?", [row]).fetchall()
+        failures = [work.failed[item] for item, _ in chunks if item in work.failed]
+        if len(failures) == len(chunks):
+            status, reason, _ = min(failures)  # "failed" comes before "skipped"
+            work.issues.append((row, status, reason))
+            work.refused[row] = chunks[0][1]
+        else:
+            work.unread.update(reason for _, reason, _ in failures)
+    work.pending.executemany("delete from chunks where id = ?", [(item,) for item in work.failed])
 
 
 def _windows(work: Plan) -> Iterator[tuple[list[bytes], list[str | bytes]]]:
@@ -397,8 +524,7 @@ class _Writer:
     def _fail(self, digest: bytes, reason: str) -> None:
         for (item,) in self.work.pending.execute("select id from items where hash = ?", [digest]).fetchall():
             status = "skipped" if reason == NO_KNOWN_WORD else "failed"
-            self.work.issues.append((item, status, reason))
-            self.work.refused[item] = digest
+            self.work.failed[item] = (status, reason, digest)
             self.work.removed.add(item)
 
     def _add(self, vectors: dict[bytes, bytes]) -> int:

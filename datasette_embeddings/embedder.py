@@ -67,13 +67,14 @@ class Embedder:
             )
 
     def query(self, collection: Collection, text: str) -> bytes | None:
-        """Return the vector of a query by the collection's own model and prefix; None for an empty text.
+        """Return the vector of a query by the collection's own model and prompt; None for an empty text.
 
+        The prompt is the one that the collection was built for, whatever the model's settings are here.
         Raises DimensionMismatch where the model, or its settings, are not those that the collection was built with.
         """
         if not text.strip():
             return None
-        vector = self.item(collection.model, (collection.query_prefix or "") + text, "query")
+        vector = self.item(collection.model, text, "query", collection.query_prompt)
         size = len(vector or b"") // 4
         if collection.dimensions not in {None, size}:
             raise DimensionMismatch(
@@ -89,8 +90,8 @@ class Embedder:
         except NoKnownWord:
             return None
 
-    def item(self, name: str, item: Item, purpose: Purpose) -> bytes | None:
-        """Return the vector of a text or image; None for an empty one.
+    def item(self, name: str, item: Item, purpose: Purpose, prompt: str | None = None) -> bytes | None:
+        """Return the vector of a text or image; None for an empty one. *prompt*: in place of the model's own.
 
         Raises BadVector for a text over MAX_QUERY_CHARACTERS, ModelError where the model cannot answer or may not be asked,
         BudgetExceeded where the budget is used up.
@@ -103,7 +104,8 @@ class Embedder:
                 "put it into a table and use `datasette embeddings embed`"
             )
         model = self.model(name)
-        key = (id(model), purpose if model.asymmetric else None, item)
+        prompt = model.prompt_of(purpose, prompt)
+        key = (id(model), purpose if model.asymmetric else None, prompt, item)
         with _lock:
             if key in _cache:
                 _cache.move_to_end(key)
@@ -116,7 +118,7 @@ class Embedder:
         _require_modality(model, item)
 
         def embed() -> bytes:
-            blob = encode(model.embed_one(item, purpose))
+            blob = encode(model.embed_one(item, purpose, prompt))
             with _lock:
                 _cache[key] = blob
                 while len(_cache) > QUERY_CACHE_ENTRIES:

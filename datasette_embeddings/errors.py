@@ -8,7 +8,9 @@ EmbeddingsError
 │   ├── MissingExtra       a package that is not installed
 │   ├── MissingKey         an API key that is not in the environment
 │   ├── BudgetExceeded     a spending limit reached
-│   └── ProviderError      an answer of a remote model that is an error or makes no sense
+│   ├── ProviderError      an answer of a remote model that is an error or makes no sense
+│   └── ChatError           a chat model that gives no answer
+│       └── CutShort        one whose answer ends too early
 ├── SourceError            rows that cannot be read
 └── StoreError             the database file: locked, full, read-only, a clash of tables
     └── UnknownCollection  no collection of that name in this file
@@ -67,6 +69,18 @@ class BudgetExceeded(ModelError):
 
 class ProviderError(ModelError):
     """A remote model answered with an error, or with something that makes no sense."""
+
+
+class ChatError(ModelError):
+    """A chat model gave no answer. Its sentence holds nothing of the server's: visitors may see it."""
+
+
+class CutShort(ChatError):
+    """An answer ended before it was complete; what came is good to be shown. *reason*: why, a clause about the answer."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class SourceError(EmbeddingsError):

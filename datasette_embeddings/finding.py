@@ -10,7 +10,7 @@ from datasette_embeddings.database import column_names
 from datasette_embeddings.errors import EmbeddingsError, SourceError, nearest
 from datasette_embeddings.limits import DEFAULT_K, MAX_K
 from datasette_embeddings.results import Result, results_of
-from datasette_embeddings.search import Hit, hybrid_items, nearest_items
+from datasette_embeddings.search import hybrid_items, related_items
 from datasette_embeddings.tables import find_tables
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from datasette_embeddings.catalog import Collection
     from datasette_embeddings.places import Place
+    from datasette_embeddings.search import Hit
     from datasette_embeddings.tables import Tables
 
     Pairs = Sequence[tuple[str, str]]
@@ -101,7 +102,7 @@ async def search(place: Place, text: str, k: int = DEFAULT_K, pairs: Pairs = ())
         sql = queries.search_sql(conn, tables, collection, "embed_hybrid", k, among)
         hits: list[Hit] = []
         if text.strip():
-            ids = _ids(conn, among, filters) if among else None
+            ids = ids_among(conn, among, filters) if among else None
             hits = hybrid_items(conn, tables, collection, vector, text, k, ids)
         results = results_of(conn, tables, collection, hits, query=text, label=place.label)
         return Found(results, sql, {"q": text, **filters.parameters}, filters)
@@ -109,7 +110,8 @@ async def search(place: Place, text: str, k: int = DEFAULT_K, pairs: Pairs = ())
     return await place.run(run)
 
 
-def _ids(conn: sqlite3.Connection, among: str, filters: Filters) -> list[str]:
+def ids_among(conn: sqlite3.Connection, among: str, filters: Filters) -> list[str]:
+    """Return the ids that the SQL *among* gives under some filters."""
     import json
 
     found = json.loads(conn.execute(among, filters.parameters).fetchone()[0])
@@ -133,23 +135,9 @@ def related_now(conn: sqlite3.Connection, place: Place, item: str, k: int | None
     """Return the items nearest to one, through a connection."""
     tables, collection = current(conn, place)
     k = k or queries.usual_number(collection)
-    hits = related_hits(conn, tables, collection, item, k)
+    hits = related_items(conn, tables, collection, item, k)
     results = results_of(conn, tables, collection, hits, label=place.label)
     return Found(results, queries.related_sql(conn, tables, collection, k), {"id": item})
-
-
-def related_hits(conn: sqlite3.Connection, tables: Tables, collection: Collection, item: str, k: int) -> list[Hit]:
-    """Return the nearest items of an item, from the stored similarities where these are k at least."""
-    if collection.similarities and k <= collection.similarities:
-        sql = (
-            f"select other_id, score from {tables.similarities} where collection_id = ? and id = ? "
-            "order by score desc, other_id limit ?"
-        )
-        return [Hit(*row) for row in conn.execute(sql, [collection.id, item, k])]
-    vector = catalog.item_vector(conn, collection, item, tables)
-    if not isinstance(vector, bytes):
-        return []
-    return [hit for hit in nearest_items(conn, tables, collection, vector, k + 1) if hit.id != item][:k]
 
 
 def as_number(value: str | None) -> int | None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from datasette_embeddings.errors import ConfigError, SourceError
 from datasette_embeddings.labels import joinable
 from datasette_embeddings.rows import meets_condition, source_row
-from datasette_embeddings.sources import TableSource, content_hash
+from datasette_embeddings.sources import content_hash, content_of
 from datasette_embeddings.state import AGAIN
 from datasette_embeddings.tables import has_own_tables
 
@@ -31,9 +30,7 @@ class RowState(NamedTuple):
 
 def row_state(conn: sqlite3.Connection, tables: Tables, collection: Collection, item: str) -> RowState:
     """Return the state of an item of a collection."""
-    stored = conn.execute(
-        f"select content_hash from {tables.embeddings} where collection_id = ? and id = ?", [collection.id, item]
-    ).fetchone()
+    stored = conn.execute(stored_hash(tables, collection), [collection.id, item]).fetchone()
     again = AGAIN.get(collection.owner, AGAIN["config"])
     if not joinable(conn, collection):
         return RowState("unknown" if stored is None else "current")
@@ -52,6 +49,13 @@ def row_state(conn: sqlite3.Connection, tables: Tables, collection: Collection, 
     )
 
 
+def stored_hash(tables: Tables, collection: Collection) -> str:
+    """Return the SQL that gives the hash of a row's text when it was embedded; its parameters: collection and row."""
+    if collection.chunk:
+        return f"select row_hash from {tables.chunks} where collection_id = ? and parent_id = ? limit 1"
+    return f"select content_hash from {tables.embeddings} where collection_id = ? and id = ?"
+
+
 def _without_vector(
     conn: sqlite3.Connection, tables: Tables, collection: Collection, item: str, again: str
 ) -> RowState:
@@ -65,13 +69,5 @@ def _without_vector(
 
 def text_hash(collection: Collection, row: dict[str, Any]) -> bytes | None:
     """Return the hash of what would be embedded of a row now; None where that cannot be told."""
-    source = collection.source or {}
-    columns = tuple(source.get("columns", ()))
-    template = None if columns else collection.template
-    if not columns and not template:
-        return None
-    try:
-        render = TableSource(str(collection.table), columns, template).renderer(list(row))
-        return content_hash(source.get("prepend", "") + render(row))
-    except (SourceError, ConfigError, KeyError):
-        return None
+    content = content_of(collection, row)
+    return None if content is None else content_hash(content)

@@ -84,6 +84,8 @@ def text_index(conn: sqlite3.Connection, tables: Tables, collection: Collection)
     """Return the index that a collection's words are found by: ours, or its source's own; None where there is none."""
     if collection.full_text:
         return TextIndex(collection.full_text, tables.plain("embeddings_documents"), "number", ("id",))
+    if collection.chunk:  # an index of the source's own knows rows only
+        return None
     return source_index(conn, collection.table, collection.key, embedded_columns(collection))
 
 
@@ -195,7 +197,9 @@ def is_behind(conn: sqlite3.Connection, tables: Tables, collection: Collection) 
 
 
 def has_own(conn: sqlite3.Connection, collection: Collection) -> bool:
-    """Tell whether the source has an index of its own that serves."""
+    """Tell whether the source has an index of its own that serves: for chunks, none does."""
+    if collection.chunk:
+        return False
     return source_index(conn, collection.table, collection.key, embedded_columns(collection)) is not None
 
 

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import orjson
 
-from datasette_embeddings import scan, vectors
+from datasette_embeddings import keys, scan, vectors
+from datasette_embeddings.answers.gathering import Wish, gather
+from datasette_embeddings.answers.prompting import context
+from datasette_embeddings.answers.question import question_of
 from datasette_embeddings.catalog import find_collection
 from datasette_embeddings.database import item_id
 from datasette_embeddings.errors import BadVector, DimensionMismatch, EmbeddingsError
-from datasette_embeddings.limits import DEFAULT_K
+from datasette_embeddings.limits import CONTEXT_TOKENS, DEFAULT_K, MAX_CONTEXT_TOKENS
 from datasette_embeddings.repeats import answer_once
 from datasette_embeddings.search import hybrid_items, nearest_items
 from datasette_embeddings.sqlthreads import recorded
@@ -145,11 +148,7 @@ def spectrum(v: object, low: object, high: object) -> float:
 
 def key_part(item: object, number: object) -> str | None:
     """Return one part of a compound item id, None where it has no such part."""
-    from datasette.utils import tilde_decode
-
-    parts = str(item).split(",")
-    place = as_count(number)
-    return tilde_decode(parts[place]) if place < len(parts) else None
+    return keys.key_part(str(item), as_count(number))
 
 
 def joined_id(*parts: object) -> str | None:
@@ -268,6 +267,29 @@ def make_hybrid(session: Session) -> Callable[..., str | None]:
     return embed_hybrid
 
 
+def make_context(session: Session) -> Callable[..., str | None]:
+    """Return embed_context for a session."""
+
+    @recorded
+    def embed_context(name: object, question: object, tokens: object = CONTEXT_TOKENS) -> str | None:
+        if name is None or question is None or tokens is None:
+            return None
+        wanted = Wanted.of(session, name, 0, ())
+        wish = Wish(min(as_count(tokens), MAX_CONTEXT_TOKENS))
+        text = as_text(question)
+        if not text.strip():
+            return ""
+        asked = question_of(session.embedder, wanted.collection, text)
+        tables, collection = wanted.tables, wanted.collection
+
+        def answer() -> str:
+            return context(gather(session.conn, tables, collection, asked, wish))
+
+        return answer_once(session.conn, session, tables, collection, ("context", asked.vector, text, wish.tokens), answer)
+
+    return embed_context
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What a search is asked for besides its query: of which collection, how many items, and among which."""
@@ -288,7 +310,11 @@ class Wanted:
 
 def as_json(hits: list[Hit]) -> str:
     """Return results for json_each."""
-    return orjson.dumps([hit._asdict() for hit in hits]).decode()
+    return orjson.dumps([{"id": hit.id, "score": hit.score, **_chunk(hit)} for hit in hits]).decode()
+
+
+def _chunk(hit: Hit) -> dict[str, str]:
+    return {"chunk": hit.chunk} if hit.chunk else {}
 
 
 def as_text(value: object) -> str:
@@ -495,5 +521,13 @@ FUNCTIONS: tuple[SQLFunction, ...] = (
         "As embed_search, by words and meaning together: the score is the cosine similarity, raised by how much of the "
         "query's words the row holds. Without a full-text index, it is embed_search.",
         make_hybrid,
+    ),
+    SQLFunction(
+        "embed_context",
+        ("collection, question", "collection, question, tokens"),
+        "text",
+        f"The excerpts of a collection's rows that a question can be answered from, numbered, each with its row's id and title, "
+        f"{CONTEXT_TOKENS:,} tokens in all unless told: for a chat model of your own. Empty where nothing comes near.",
+        make_context,
     ),
 )

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from datasette_embeddings.catalog import item_vector
 from datasette_embeddings.database import item_id, quote, table_key
 from datasette_embeddings.freshness import RowState, row_state, text_hash
 from datasette_embeddings.fulltext import embedded_columns
 from datasette_embeddings.keys import row_condition
 from datasette_embeddings.labels import joinable, label_column
 from datasette_embeddings.results import results_of
-from datasette_embeddings.search import nearest_items
+from datasette_embeddings.search import related_items
 
 if TYPE_CHECKING:
     import sqlite3
@@ -56,15 +55,11 @@ class Glance:
 
     def neighbors(self, conn: sqlite3.Connection, item: str, k: int) -> list[Neighbor]:
         """Return the *k* rows nearest to an item."""
-        if self.related and k <= (self.collection.similarities or 0):
+        if self.related and self.collection.stores_related(k):
             rows = conn.execute(self.related, [item, self.collection.id, k])
             return [Neighbor(other, score, _title(other, title)) for other, score, title in rows]
-        vector = item_vector(conn, self.collection, item, self.tables)
-        if not isinstance(vector, bytes):
-            return []
-        hits = nearest_items(conn, self.tables, self.collection, vector, k + 1)
-        others = [hit for hit in hits if hit.id != item][:k]
-        found = results_of(conn, self.tables, self.collection, others, label=self.label)
+        hits = related_items(conn, self.tables, self.collection, item, k)
+        found = results_of(conn, self.tables, self.collection, hits, label=self.label)
         return [Neighbor(result.id, result.score, result.title) for result in found]
 
     def state(self, conn: sqlite3.Connection, item: str) -> RowState:
@@ -100,10 +95,15 @@ def glance(conn: sqlite3.Connection, tables: Tables, collection: Collection, lab
         "where s.id = ? and s.collection_id = ? order by s.score desc, s.other_id limit ?"
     )
     columns = ", ".join(f"{quote(table)}.{quote(column)}" for column in embedded_columns(collection))
-    condition = row_condition(conn, table, key, ["e.id"])
+    ours, item, digest = (
+        (tables.chunks, "e.parent_id", "e.row_hash")
+        if collection.chunk
+        else (tables.embeddings, "e.id", "e.content_hash")
+    )
+    condition = row_condition(conn, table, key, [item])
     row = (
-        f"select e.content_hash, {columns} from {tables.embeddings} e join {quote(table)} on {condition} "
-        "where e.id = ? and e.collection_id = ?"
+        f"select {digest}, {columns} from {ours} e join {quote(table)} on {condition} "
+        f"where {item} = ? and e.collection_id = ? limit 1"
     )
     return Glance(
         tables, collection, key, label, related if collection.similarities else None, row if columns else None

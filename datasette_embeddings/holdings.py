@@ -10,7 +10,7 @@ from datasette_embeddings.database import table_key, table_names
 from datasette_embeddings.fulltext import index_tables, own_indexes
 from datasette_embeddings.labels import joinable
 from datasette_embeddings.queries import Query, queries_of
-from datasette_embeddings.tables import NAMES, Tables, find_tables
+from datasette_embeddings.tables import Tables, find_tables, own_tables
 
 if TYPE_CHECKING:
     import sqlite3
@@ -60,9 +60,8 @@ def read(conn: sqlite3.Connection) -> Holdings:
     if tables is None:
         return Holdings()
     existing = table_names(conn)
-    names = [tables.plain(name) for name in NAMES]
-    names += [name for index in own_indexes(conn, tables) for name in index_tables(index)]
-    derived = frozenset(name.lower() for name in names if name in existing)
+    indexes = [name for index in own_indexes(conn, tables) for name in index_tables(index)]
+    derived = frozenset(name.lower() for name in (*own_tables(conn, tables), *indexes) if name in existing)
     collections = {collection.name: collection for collection in catalog.collections(conn, tables)}
     rows = frozenset(
         name

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from datasette_embeddings import fulltext
 from datasette_embeddings.sources import content_hash
+from datasette_embeddings.splitting import Piece, embedded_text
 from datasette_embeddings.store import TextChange
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from datasette_embeddings.catalog import Collection
-    from datasette_embeddings.spec import Spec
+    from datasette_embeddings.planning import Task
     from datasette_embeddings.store import Store
     from datasette_embeddings.tables import Tables
 
@@ -32,12 +33,12 @@ CHARACTERS_AT_ONCE = 4_000_000
 """Indexed in one transaction: about a second, in which others cannot write."""
 
 
-def text_change(store: Store, collection: Collection, spec: Spec, name: str, removed: Ids[str]) -> TextChange | None:
-    """Return what makes the full-text index that of the items without *removed*; None where it is.
+def text_change(store: Store, collection: Collection, task: Task, name: str) -> TextChange | None:
+    """Return what makes the full-text index that of the items that stay; None where it is.
 
     A new index is written aside here. *name*: of the collection once the build is done.
     """
-    conn, tables = store.conn, store.tables
+    conn, tables, removed = store.conn, store.tables, task.plan.removed
     if not fulltext.supported(conn):
         return None
     if fulltext.has_own(conn, collection):
@@ -50,13 +51,13 @@ def text_change(store: Store, collection: Collection, spec: Spec, name: str, rem
         or fulltext.has_leftovers(conn, tables, collection)
     )
     if anew:
-        return _anew(store, collection, spec, name, removed)
-    return _added(store, collection, spec, missing) if missing else None
+        return _anew(store, collection, task, name, removed)
+    return _added(store, collection, task, missing) if missing else None
 
 
-def _added(store: Store, collection: Collection, spec: Spec, missing: Ids[str]) -> TextChange:
+def _added(store: Store, collection: Collection, task: Task, missing: Ids[str]) -> TextChange:
     numbers = count(store.next_document())
-    texts = _texts(store.conn, store.tables, collection, spec)
+    texts = _texts(store.conn, store.tables, collection, task)
     found = [(next(numbers), *text) for text in texts if text[0] in missing]
     return TextChange(
         documents=[(number, item, digest) for number, item, digest, _ in found],
@@ -64,13 +65,13 @@ def _added(store: Store, collection: Collection, spec: Spec, missing: Ids[str]) 
     )
 
 
-def _anew(store: Store, collection: Collection, spec: Spec, name: str, removed: Ids[str]) -> TextChange:
+def _anew(store: Store, collection: Collection, task: Task, name: str, removed: Ids[str]) -> TextChange:
     table = store.begin_index(name)
     numbers = count(store.next_document())
     documents: list[tuple[int, str, bytes | None]] = []
     waiting: list[tuple[int, str]] = []
     size = 0
-    for item, digest, text in _texts(store.conn, store.tables, collection, spec):
+    for item, digest, text in _texts(store.conn, store.tables, collection, task):
         if item in removed:
             continue
         number = next(numbers)
@@ -86,16 +87,35 @@ def _anew(store: Store, collection: Collection, spec: Spec, name: str, removed: 
     return TextChange(documents=documents, made=table, everything=True)
 
 
-def _texts(conn: sqlite3.Connection, tables: Tables, collection: Collection, spec: Spec) -> Iterator[Text]:
+def _texts(conn: sqlite3.Connection, tables: Tables, collection: Collection, task: Task) -> Iterator[Text]:
     """Yield (id, hash, text) of every item: from the source, else as stored; the text is None where neither has it."""
     sql = f"select id, content_hash from {tables.embeddings} where collection_id = ? order by id"
     waiting = dict(conn.execute(sql, [collection.id]).fetchall())
-    prepend = len(spec.source.prepend)
-    for row in spec.source.rows(conn):
-        if row.id is not None and row.id in waiting and isinstance(row.content, str):
-            del waiting[row.id]
-            yield row.id, content_hash(row.content), row.content[prepend:]
+    source = task.spec.source
+    prepend = len(source.prepend)
+    for row in source.rows(conn):
+        if row.id is None or not isinstance(row.content, str):
+            continue
+        before, content = row.content[:prepend], row.content[prepend:]
+        for item, text in _items(conn, tables, collection, task, row.id, content):
+            if item in waiting:
+                del waiting[item]
+                yield item, content_hash(before + text), text
     for item, digest in waiting.items():
         stored = f"select content from {tables.embeddings} where collection_id = ? and id = ?"
         (content,) = conn.execute(stored, [collection.id, item]).fetchone()
         yield item, digest, content if isinstance(content, str) else None
+
+
+def _items(
+    conn: sqlite3.Connection, tables: Tables, collection: Collection, task: Task, row: str, text: str
+) -> list[tuple[str, str]]:
+    """Return what of a row is indexed: the row itself, or each of its chunks under its headings."""
+    if not collection.chunk:
+        return [(row, text)]
+    planned = 'select id, start, "end", heading from chunks where row = ?'
+    chunks = task.plan.pending.execute(planned, [row]).fetchall()
+    if not chunks and row not in task.plan.gone:
+        stored = f'select id, start, "end", heading from {tables.chunks} where collection_id = ? and parent_id = ?'
+        chunks = conn.execute(stored, [collection.id, row]).fetchall()
+    return [(item, embedded_text(text, Piece(*place))) for item, *place in chunks]

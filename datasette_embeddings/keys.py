@@ -71,3 +71,11 @@ def row_condition(conn: sqlite3.Connection, table: str, key: Sequence[str], part
         matches(f"{name}.{plain_or_quoted(column)}", kinds.get(column, "INTEGER"), part)  # rowid is no declared column
         for column, part in zip(key, parts, strict=True)
     )
+
+
+def key_part(item: str, place: int) -> str | None:
+    """Return one part (from 0) of a compound item id, None where it has no such part."""
+    from datasette.utils import tilde_decode
+
+    parts = item.split(",")
+    return tilde_decode(parts[place]) if place < len(parts) else None

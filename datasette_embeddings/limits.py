@@ -23,6 +23,9 @@ MAX_TEXT_CHARACTERS = 2_000_000
 MAX_FILE_BYTES = 50_000_000
 """Largest single file that `--files` reads."""
 
+MIN_CHUNK_TOKENS = 16
+"""A chunk of fewer tokens is a fragment that says nothing by itself."""
+
 MAX_QUERY_WORDS = 64
 """Words of a visitor's text that full-text search looks for; each is a lookup of its own, and a question has fewer."""
 
@@ -71,5 +74,83 @@ QUERIES_PER_MINUTE = 60
 """Texts a minute that visitors may have sent to a model on another machine, unless `limits` of the configuration says
 otherwise: at 20 tokens a query 1.7 million tokens a day."""
 
+CHAT_TIMEOUT_SECONDS = 60.0
+"""Longest silence of a chat model, unless its setting `timeout` says otherwise: a local one reads a long prompt before its first
+word."""
+
+CHAT_DEADLINE_TIMEOUTS = 3
+"""An answer of a chat model, with all its tries and waits, may take this many of its timeouts; a visitor waits for it."""
+
+CHAT_RETRIES = 2
+"""Tries of a chat model after the first: what the `openai` package does, and all that someone who waits has time for."""
+
+MAX_ANSWER_TOKENS = 100_000
+"""Most tokens that an answer may be configured to have, thoughts included; no model writes more at once for a reader."""
+
+MOST_CHARACTERS_PER_TOKEN = 16
+"""An answer longer than its tokens times this comes from a model that keeps no limit, and is cut: a token has 4 characters in
+English, and hardly more than 16 in any text of some length."""
+
+STREAM_BYTES = 1_000_000
+"""Largest answer of a chat server, apart from its tokens."""
+
+STREAM_BYTES_PER_TOKEN = 2_000
+"""And for each token: an event has some 300 bytes, with log probabilities and the fields of gateways a few times that."""
+
 TILE_ROWS = 512
 """Side of one tile of the all-pairs product; 512 x 512 float32 stays in a core's level-2 cache."""
+
+RETRIEVED_ROWS = 40
+"""Rows that a question finds before the best passages of them are chosen: three times what fits, so that there is a choice."""
+
+PASSAGE_CHARACTERS = 30_000
+"""Of a long row that are looked through for a passage, about 5,000 words; longer texts are found by chunks (`chunk:`)."""
+
+WINDOW_TOKENS = 220
+"""Tokens of one passage of a row that is embedded whole: some 150 words, the answer to a question and what is around it."""
+
+PASSAGES_PER_ROW = 2
+"""Passages of one row in an answer, so that one long document does not keep out all others."""
+
+CONTEXT_TOKENS = 2_500
+"""Tokens of the excerpts for one question: with the instructions and the answer they fit the 4,096 that Ollama gives a model
+unless told otherwise."""
+
+MAX_CONTEXT_TOKENS = 100_000
+"""Most tokens of excerpts that anybody may ask for: what current chat models read, with room for the answer."""
+
+ANSWER_TOKENS = 800
+"""Tokens of one answer: half a page or so, and the rest of the 4,096."""
+
+QUOTED_SENTENCES = 5
+"""Sentences of an answer that is made of quotations: what is read at a glance."""
+
+QUOTED_CANDIDATES = 24
+"""Sentences that are compared with a question by meaning, those with most of its words and of the best rows; of 30 questions all
+sentences answered no more, in three times the time."""
+
+QUOTED_CHARACTERS = 400
+"""Longest quotation, some 60 words; a longer sentence is a table, a list or code, and is cut."""
+
+ANSWERS_PER_MINUTE = 10
+"""Questions a minute that visitors may ask the chat model, unless `limits` of the configuration says otherwise: at 4,000 tokens
+each 58 million tokens a day at most."""
+
+ANSWERS_AT_ONCE = 2
+"""Answers of the chat model that are being written at the same time; a model on this machine slows down with each."""
+
+CHUNK_TOKENS = 256
+"""Tokens of a piece of a long text, where the model reads more: some 180 words. Measured with `static`, 128 found sections of
+documentation and functions of source code no better, 384 and 512 functions worse, and each needs its own room."""
+
+HEADING_SHARE = 0.25
+"""Most of a piece that its path of headings takes, which says the same for all pieces of a section."""
+
+HEADING_CHARACTERS = 200
+"""A longer line is no heading."""
+
+FRONT_MATTER_LINES = 100
+"""Longest settings at the beginning of a Markdown file; a rule below which none ends so far on is no more than a rule."""
+
+OVERLAP_SHARE = 0.1
+"""Of a piece's tokens that are the end of the piece before, where a section is cut."""

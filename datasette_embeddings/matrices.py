@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from datasette_embeddings.catalog import own_chunks, parent_of
 from datasette_embeddings.limits import MATRICES_BYTES, MAX_DIMENSIONS, SEARCH_CHUNK_ROWS
 from datasette_embeddings.vectors import FLOAT32, unit_rows
 
@@ -49,6 +50,23 @@ class Matrix:
         kept = [place for place, item in enumerate(self.ids) if item not in removed]
         return Matrix([self.ids[place] for place in kept], self.rows[kept], self.others)
 
+    def of_rows(self) -> Matrix:
+        """Return, for a matrix of chunks, that of their rows by id: the normalised means, summed in float64.
+
+        A row whose chunks cancel out has no direction and is left out.
+        """
+        parents = np.array([parent_of(item) for item in self.ids], dtype=object)
+        if not len(parents):
+            return self
+        order = np.argsort(parents, kind="stable")
+        parents = parents[order]
+        first = np.flatnonzero(np.append(True, parents[1:] != parents[:-1]))
+        sums = np.add.reduceat(self.rows[order], first, axis=0, dtype=np.float64)
+        norms = np.linalg.norm(sums, axis=1, keepdims=True)
+        kept = norms[:, 0] > 0
+        rows = (sums[kept] / norms[kept]).astype(np.float32)
+        return Matrix(parents[first][kept].tolist(), rows, self.others)
+
 
 _kept: OrderedDict[tuple[object, ...], tuple[tuple[object, ...], Matrix]] = OrderedDict()
 _lock = threading.Lock()
@@ -59,17 +77,17 @@ def parts(
 ) -> Iterator[Part]:
     """Yield the items of a collection whose vectors have *size* dimensions; of *ids* only, where given.
 
-    From memory where they fit, else read in parts.
+    *ids*: of rows. From memory where they fit, else read in parts.
     """
     matrix = None if ids is not None and len(ids) < FEW_IDS else matrix_of(conn, tables, collection, size)
     if matrix is None:
-        for names, blobs in _chunks(conn, tables, collection, ids):
+        for names, blobs in _read(conn, tables, collection, ids):
             yield stack(names, blobs, size)
     elif ids is None:
         yield Part(matrix.ids, matrix.rows, matrix.others)
     else:
         wanted = set(ids)
-        places = [place for place, item in enumerate(matrix.ids) if item in wanted]
+        places = [place for place, item in enumerate(matrix.ids) if collection.row_of(item) in wanted]
         yield Part([matrix.ids[place] for place in places], matrix.rows[places], set() if matrix.ids else matrix.others)
 
 
@@ -126,7 +144,7 @@ def load_matrix(conn: sqlite3.Connection, tables: Tables, collection: Collection
     matrix = np.empty((total, size), np.float32)
     ids: list[str] = []
     others: set[int] = set()
-    for names, blobs in _chunks(conn, tables, collection, None):
+    for names, blobs in _read(conn, tables, collection, None):
         part = stack(names, blobs, size)
         matrix[len(ids) : len(ids) + len(part.ids)] = part.rows
         ids += part.ids
@@ -144,16 +162,25 @@ def _usual_dimensions(conn: sqlite3.Connection, where: str, collection_id: int) 
     return row[0] if row else 0
 
 
-def _chunks(
+def _read(
     conn: sqlite3.Connection, tables: Tables, collection: Collection, ids: Sequence[str] | None
 ) -> Iterator[tuple[tuple[str, ...], tuple[object, ...]]]:
+    """Yield the ids and vectors of all items by id, or of those of the rows *ids*, SEARCH_CHUNK_ROWS at a time."""
     sql = f"select id, embedding from {tables.embeddings} where collection_id = ?"
     parameters: list[object] = [collection.id]
     if ids is not None:
         import orjson
 
-        sql += " and id in (select value from json_each(?))"
-        parameters.append(orjson.dumps(list(ids)).decode())
+        listed = orjson.dumps(list(ids)).decode()
+        if collection.chunk:
+            sql = (
+                "with wanted as (select distinct value as row from json_each(?)) select id, embedding from wanted cross join "
+                f"{tables.embeddings} where collection_id = ? and {own_chunks('row')}"
+            )
+            parameters.insert(0, listed)
+        else:
+            sql += " and id in (select value from json_each(?))"
+            parameters.append(listed)
     cursor = conn.execute(sql + " order by id", parameters)
     while rows := cursor.fetchmany(SEARCH_CHUNK_ROWS):
         names, blobs = zip(*rows, strict=True)

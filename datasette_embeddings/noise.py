@@ -46,9 +46,8 @@ def noise_floor(model: EmbeddingModel, collection: Collection, matrix: Matrix) -
     """
     if not model.in_process or "text" not in model.modalities or not matrix.ids:
         return None
-    prefix = collection.query_prefix or ""
     try:
-        embedded = model.embed([prefix + text for text in NONSENSE], "query")
+        embedded = model.embed(NONSENSE, "query", collection.query_prompt)
     except EmbeddingsError:
         return None
     known = [row for number, row in enumerate(embedded.vectors) if number not in embedded.failures]

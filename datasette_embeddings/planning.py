@@ -10,10 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from datasette_embeddings import catalog, embed, fulltext
-from datasette_embeddings.catalog import NEXT, Collection
+from datasette_embeddings.catalog import NEXT, Collection, parent_of
+from datasette_embeddings.chunking import chunker
 from datasette_embeddings.database import connect, translated
 from datasette_embeddings.errors import ConfigError, StoreError, UnknownCollection
 from datasette_embeddings.models import built_in, get_model
+from datasette_embeddings.models.prompts import NO_PROMPTS, Prompts
 from datasette_embeddings.sources import TableSource
 from datasette_embeddings.tables import Tables, find_tables, has_own_tables
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from datasette_embeddings.chunking import Chunker
     from datasette_embeddings.config import Config
     from datasette_embeddings.models import EmbeddingModel
     from datasette_embeddings.spec import Spec
@@ -60,6 +63,8 @@ class Task:
     leftover: Collection | None
     stale: bool
     dropped: int = 0
+    cutter: Chunker | None = None
+    prompts: Prompts = NO_PROMPTS
     estimate_tokens: int = 0
 
     @property
@@ -84,13 +89,16 @@ class Task:
 
     @property
     def removed(self) -> int:
-        """How many items will be gone."""
-        return len(self.plan.removed) + self.dropped
+        """How many rows that have a vector will have none."""
+        row = parent_of if self.cutter else str
+        gone = {row(item) for item in self.plan.removed & self.plan.stored}
+        return len(gone - {row(item) for item in self.plan.kept - self.plan.removed}) + self.dropped
 
     @property
     def sends_first(self) -> bool:
         """Whether texts would go to another machine that this collection has never sent any to."""
-        sent = [c for c in (self.existing, self.base) if c and c.model_fingerprint == model_fingerprint(self.model)]
+        wanted = model_fingerprint(self.model, self.prompts)
+        sent = [c for c in (self.existing, self.base) if c and c.model_fingerprint == wanted]
         return self.model.remote and not any(c.tokens for c in sent)
 
     @property
@@ -143,22 +151,27 @@ def plan_one(
         spec = replace(spec, source=spec.source.resolve(reader))
     existing = _find(reader, tables, spec.name)
     _check_owner(existing, spec)
-    wanted = fingerprint(spec, model)
-    base = None if options.rebuild else _base(reader, tables, existing, wanted, model)
-    known = embed.known_items(reader, tables, base) if tables else {}
-    refused = embed.refused_items(reader, tables, base) if tables else {}
+    cutter = chunker(spec, model)
+    prompts = prompts_for(spec, model)
+    wanted = fingerprint(spec, model, cutter, prompts)
+    base = None if options.rebuild else _base(reader, tables, existing, wanted, model, prompts, cutter)
     plan = embed.plan(
-        spec.source.rows(reader), known, refused, store_content=spec.store, delete_missing=spec.delete_missing
+        spec.source.rows(reader),
+        embed.stored(reader, tables, base),
+        store_content=spec.store,
+        delete_missing=spec.delete_missing,
+        chunker=cutter,
     )
     stack.callback(plan.pending.close)
     if not options.rebuild:
-        _reuse(plan, reader, tables, model, existing, options, stack)
+        _reuse(plan, reader, tables, model, prompts, existing, options, stack)
     stale = base is not None and (tables is None or is_stale(reader, tables, base, spec.similarities))
     issues = sorted(catalog.issues(reader, base, tables)) if tables and base else []
     leftover = _find(reader, tables, spec.name + NEXT) if base and base.name == spec.name else None
     dropped = _dropped(reader, tables, existing, base, plan)
     _refuse_loss(existing, spec, dropped + (len(plan.removed) if base is existing else 0), dropped)
-    task = Task(spec, model, wanted, existing, base, plan, issues, leftover, stale or leftover is not None, dropped)
+    stale = stale or leftover is not None
+    task = Task(spec, model, wanted, existing, base, plan, issues, leftover, stale, dropped, cutter, prompts)
     task.estimate_tokens = estimate_tokens(plan, model)
     return task
 
@@ -196,7 +209,7 @@ def _dropped(
     """Return how many items of a collection that is replaced are not in the source that replaces it."""
     if tables is None or existing is None or (base is not None and base.id == existing.id):
         return 0
-    return len(embed.known_items(conn, tables, existing).keys() - plan.seen)
+    return len({existing.row_of(item) for item in embed.known_items(conn, tables, existing)} - plan.seen)
 
 
 def _refuse_loss(existing: Collection | None, spec: Spec, lost: int, dropped: int) -> None:
@@ -216,22 +229,28 @@ def _refuse_loss(existing: Collection | None, spec: Spec, lost: int, dropped: in
 
 
 def _base(
-    conn: sqlite3.Connection, tables: Tables | None, existing: Collection | None, wanted: str, model: EmbeddingModel
+    conn: sqlite3.Connection,
+    tables: Tables | None,
+    existing: Collection | None,
+    wanted: str,
+    model: EmbeddingModel,
+    prompts: Prompts,
+    cutter: Chunker | None,
 ) -> Collection | None:
     """Return the collection whose rows are as wanted: the one of that name, or its successor under construction."""
     if existing is None:
         return None
     if existing.fingerprint == wanted:
         return existing
-    if existing.fingerprint is None and _same_model(existing, model):
+    if existing.fingerprint is None and cutter is None and _same_model(existing, model, prompts):
         return existing
     successor = _find(conn, tables, existing.name + NEXT)
     return successor if successor and successor.fingerprint == wanted else None
 
 
-def _same_model(collection: Collection, model: EmbeddingModel) -> bool:
-    """Tell whether a collection that has no fingerprint, as llm makes them, is of this model."""
-    return collection.model in {model.name, model.llm_name} or model.name == built_in(collection.model)
+def _same_model(collection: Collection, model: EmbeddingModel, prompts: Prompts) -> bool:
+    """Tell whether a collection that has no fingerprint, as llm makes them, is of this model: no prompt was before its texts."""
+    return not prompts.document and (collection.model in {model.name, model.llm_name} or model.name == built_in(collection.model))
 
 
 def _reuse(
@@ -239,27 +258,28 @@ def _reuse(
     reader: sqlite3.Connection,
     tables: Tables | None,
     model: EmbeddingModel,
+    prompts: Prompts,
     existing: Collection | None,
     options: Options,
     stack: ExitStack,
 ) -> None:
     """Look for vectors of the same model and text in this file, then in the one of --reuse."""
     if tables and has_own_tables(reader, tables):
-        embed.reuse(plan, reader, tables, _of_model(reader, tables, model), model.dimensions)
-    if existing and tables and existing.fingerprint is None and _same_model(existing, model):
+        embed.reuse(plan, reader, tables, _of_model(reader, tables, model, prompts), model.dimensions)
+    if existing and tables and existing.fingerprint is None and _same_model(existing, model, prompts):
         embed.reuse(plan, reader, tables, [existing.id], model.dimensions)
     if options.reuse:
         old = stack.enter_context(closing(connect(options.reuse)))
         old_tables = find_tables(old)
         if old_tables is None:
             raise StoreError(f"{options.reuse} holds no embeddings; --reuse takes an earlier file that `build` made")
-        embed.reuse(plan, old, old_tables, _of_model(old, old_tables, model), model.dimensions)
+        embed.reuse(plan, old, old_tables, _of_model(old, old_tables, model, prompts), model.dimensions)
 
 
-def _of_model(conn: sqlite3.Connection, tables: Tables, model: EmbeddingModel) -> list[int]:
+def _of_model(conn: sqlite3.Connection, tables: Tables, model: EmbeddingModel, prompts: Prompts) -> list[int]:
     if not has_own_tables(conn, tables):
-        return [c.id for c in catalog.collections(conn, tables) if _same_model(c, model)]
-    wanted = model_fingerprint(model)
+        return [c.id for c in catalog.collections(conn, tables) if _same_model(c, model, prompts)]
+    wanted = model_fingerprint(model, prompts)
     sql = f"select collection_id from {tables.embeddings_collections} where model_fingerprint = ?"
     return [row[0] for row in conn.execute(sql, [wanted])]
 
@@ -270,7 +290,7 @@ def is_stale(conn: sqlite3.Connection, tables: Tables, collection: Collection, k
         return True
     if catalog.stale_items(conn, tables, collection):
         return True
-    if catalog.count_embedded(conn, collection, tables) != collection.embedded:
+    if catalog.counts_differ(conn, collection, tables):
         return True
     return fulltext.is_behind(conn, tables, collection)
 
@@ -295,19 +315,38 @@ def estimate_seconds(task: Task) -> float | None:
     if not tokens:
         return 0.0
     started = time.perf_counter()
-    for _ in task.model.embed_many(timed, "document"):
+    for _ in task.model.embed_many(timed, "document", task.prompts.document):
         pass
     return (time.perf_counter() - started) * task.estimate_tokens / tokens
 
 
-def fingerprint(spec: Spec, model: EmbeddingModel) -> str:
-    """Return what identifies how a row becomes a vector: model, prefix and template; 16 hexadecimal digits."""
-    return digest([model.name, model.revision, spec.prefix.document, spec.prefix.query, spec.template or ""])
+def prompts_for(spec: Spec, model: EmbeddingModel) -> Prompts:
+    """Return what the model is to put before texts of a collection: its own prompts, but for what the collection says itself.
+
+    A text that it says for documents is part of their content, so that the model puts none before them.
+    """
+    own, said = model.prompts, spec.prefix
+    return Prompts(
+        own.document if said.document is None else "",
+        own.query if said.query is None else said.query,
+        own.origin if None in (said.document, said.query) else "",
+    )
 
 
-def model_fingerprint(model: EmbeddingModel) -> str:
+def fingerprint(spec: Spec, model: EmbeddingModel, cutter: Chunker | None, prompts: Prompts) -> str:
+    """Return what identifies how a row becomes a vector: model, prompts, template and chunks; 16 hexadecimal digits."""
+    parts = [model.name, model.revision, spec.prefix.document or "", prompts.query, spec.template or ""]
+    parts += [cutter.identity] if cutter else []
+    return digest([*parts, *_document_prompt(prompts)])
+
+
+def model_fingerprint(model: EmbeddingModel, prompts: Prompts) -> str:
     """Return what identifies how a text becomes a vector."""
-    return digest([model.name, model.revision])
+    return digest([model.name, model.revision, *_document_prompt(prompts)])
+
+
+def _document_prompt(prompts: Prompts) -> list[str]:
+    return [f"prompt {prompts.document}"] if prompts.document else []
 
 
 def digest(parts: list[str]) -> str:

@@ -86,14 +86,28 @@ def search_sql(
     """Return the SQL of a search for :q by one of our functions; *among*: SQL that gives the ids to search, as JSON."""
     found = alias("found", collection)
     item = f"json_extract({found}.value, '$.id')"
-    join = join_source(conn, tables, collection, item)
+    part = _part(tables, collection, f"json_extract({found}.value, '$.chunk')")
+    join = join_source(conn, tables, collection, item, f"json_extract({found}.value, '$.chunk')")
     ids = f", (\n  {among}\n)" if among else ""
     return _lines(
         "select",
-        _columns(f"{item} as id", f"json_extract({found}.value, '$.score') as score", *join.columns),
+        _columns(f"{item} as id", f"json_extract({found}.value, '$.score') as score", *part.columns, *join.columns),
         f"from json_each({function}({literal(collection.name)}, :q, {k}{ids})) as {found}",
+        part.clause,
         join.clause,
         f"order by score desc, {item}",
+    )
+
+
+def _part(tables: Tables, collection: Collection, chunk: str) -> Join:
+    """Return the join that tells which chunk of a row was found, and under which headings; none where rows are whole."""
+    if not collection.chunk:
+        return Join((), "")
+    name = alias("chunks", collection)
+    return Join(
+        (f"{chunk} as chunk", f"{name}.heading as heading"),
+        f"left join {shown(tables.plain('chunks'), name)} on {name}.id = {chunk}\n"
+        f"  and {name}.collection_id = {collection_id(tables, collection)}",
     )
 
 
@@ -212,8 +226,7 @@ def usual_number(collection: Collection) -> int:
 
 def related_sql(conn: sqlite3.Connection, tables: Tables, collection: Collection, k: int) -> str:
     """Return the SQL that gives the *k* nearest rows of the one with :id."""
-    stored = collection.similarities and k <= collection.similarities
-    return (_stored if stored else _computed)(conn, tables, collection, k)
+    return (_stored if collection.stores_related(k) else _computed)(conn, tables, collection, k)
 
 
 def _stored(conn: sqlite3.Connection, tables: Tables, collection: Collection, k: int) -> str:
@@ -235,13 +248,11 @@ def _computed(conn: sqlite3.Connection, tables: Tables, collection: Collection, 
     found = alias("found", collection)
     item = f"json_extract({found}.value, '$.id')"
     join = join_source(conn, tables, collection, item)
-    embeddings = plain_or_quoted(tables.plain("embeddings"))
     return _lines(
         "select",
         _columns(f"{item} as id", f"json_extract({found}.value, '$.score') as score", *join.columns),
         f"from json_each(embed_search({literal(collection.name)}, (",
-        f"  select embedding from {embeddings}",
-        f"  where collection_id = {collection_id(tables, collection)} and id = :id",
+        *_vector_of_row(tables, collection),
         f"), {k + 1})) as {found}",
         join.clause,
         f"where {item} != :id",
@@ -250,18 +261,46 @@ def _computed(conn: sqlite3.Connection, tables: Tables, collection: Collection, 
     )
 
 
+def _vector_of_row(tables: Tables, collection: Collection) -> tuple[str, ...]:
+    """Return the lines of SQL that give the vector of the row :id, of one in chunks the mean of theirs."""
+    embeddings = plain_or_quoted(tables.plain("embeddings"))
+    here = f"where collection_id = {collection_id(tables, collection)}"
+    if not collection.chunk:
+        return f"  select embedding from {embeddings}", f"  {here} and id = :id"
+    chunks = plain_or_quoted(tables.plain("chunks"))
+    return (
+        f"  select embed_average(embedding) from {embeddings}",
+        f"  {here} and id in (select id from {chunks} {here} and parent_id = :id)",
+    )
+
+
 def collection_id(tables: Tables, collection: Collection) -> str:
     """Return the SQL that names a collection in our tables; ids may repeat between collections."""
     return f"(select id from {plain_or_quoted(tables.plain('collections'))} where name = {literal(collection.name)})"
 
 
-def join_source(conn: sqlite3.Connection, tables: Tables, collection: Collection, item: str) -> Join:
-    """Return the join from an item's id to the row it was made of, by the source's own key and index."""
+def join_source(
+    conn: sqlite3.Connection, tables: Tables, collection: Collection, item: str, chunk: str | None = None
+) -> Join:
+    """Return the join from an item's id to the row it was made of, by the source's own key and index.
+
+    Where there is none, to what is stored: of a row in chunks to the text of *chunk*, its first unless told.
+    """
     if not joinable(conn, collection):
+        if collection.chunk:
+            item = chunk or _first_chunk(tables, collection, item)
         return _join_embeddings(tables, collection, item)
     table = str(collection.table)
     condition = row_condition(conn, table, collection.key, key_parts(collection, item))
     return Join(tuple(_own_columns(conn, table, collection)), f"join {plain_or_quoted(table)} on {condition}")
+
+
+def _first_chunk(tables: Tables, collection: Collection, row: str) -> str:
+    """Return SQL for the first chunk of a row that has a vector."""
+    name, here = plain_or_quoted(tables.plain("chunks")), collection_id(tables, collection)
+    return (
+        f"(select {name}.id from {name} where collection_id = {here} and parent_id = {row} order by position limit 1)"
+    )
 
 
 def _join_embeddings(tables: Tables, collection: Collection, item: str) -> Join:
@@ -280,7 +319,7 @@ def _own_columns(conn: sqlite3.Connection, table: str, collection: Collection) -
         if "BLOB" in (kind or "").upper() or (column.lower() == "id" and collection.key == (column,)):
             continue
         name = f"{plain_or_quoted(table)}.{plain_or_quoted(column)}"
-        clash = column.lower() in {"id", "score"}
+        clash = column.lower() in ({"id", "score", "chunk", "heading"} if collection.chunk else {"id", "score"})
         chosen.append(f"{name} as {plain_or_quoted('row_' + column)}" if clash else name)
     return chosen
 

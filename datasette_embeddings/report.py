@@ -53,7 +53,7 @@ def accounts(collection: Collection | None) -> str:
 def dry_run_line(task: Task) -> str:
     """Return what a build would do for one collection."""
     plan, count = task.plan, task.plan.texts_to_embed()[0]
-    waiting = plan.added + plan.changed
+    waiting = plan.waiting()
     cost = task.estimate_cost
     money = "price unknown" if cost is None else "no cost" if cost == 0 else f"about ${cost:.4f}"
     grown = waiting * (4 * (task.model.dimensions or 0) + 60 * task.spec.similarities)
@@ -100,6 +100,17 @@ def summary(task: Task, outcome: embed.Outcome, collection: Collection, seconds:
     return f"{task.spec.name}: {accounts(collection)}; {', '.join(changes)}; {seconds:.1f} s"
 
 
+def prompts_line(task: Task) -> str | None:
+    """Return what the model puts before texts by itself, None where the collection says it, or where there is nothing."""
+    prompts = task.prompts
+    if not (prompts.words and prompts.origin):
+        return None
+    return (
+        f"{task.model.name} puts {prompts.words}, {prompts.origin}; `prefix` of the collection (--prepend of `embed`) says "
+        'otherwise, and "" that there is to be none'
+    )
+
+
 def warnings(task: Task, outcome: embed.Outcome) -> list[str]:
     """Return what a build could not do well, and what to do about it."""
     said = []
@@ -109,7 +120,8 @@ def warnings(task: Task, outcome: embed.Outcome) -> list[str]:
         share = read / max(1, read + outcome.tokens_unread)
         said.append(
             f"{outcome.truncated:,} texts are longer than {model.name} reads ({model.max_tokens} tokens): {share:.0%} of them "
-            "is read; put what matters first in `columns` or `template`, or use a model that reads more"
+            "is read; embed them in chunks (`chunk: true`, --chunk), put what matters first in `columns` or `template`, or use a "
+            "model that reads more"
         )
     if plan.cut:
         said.append(f"{plan.cut:,} texts were cut at the limit for one text; split such rows")
@@ -126,6 +138,7 @@ def warnings(task: Task, outcome: embed.Outcome) -> list[str]:
             "use a multilingual model, such as sentence-transformers/intfloat/multilingual-e5-small"
         )
     said += [f"{reason}: {count:,} rows" for reason, count in _reasons(plan)]
+    said += [f"{reason}: {count:,} chunks, others of their rows are embedded" for reason, count in plan.unread.items()]
     return said
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from datasette_embeddings.catalog import item_texts
+from datasette_embeddings.catalog import HEADING_SEPARATOR
+from datasette_embeddings.chunks import Part, parts_of, stored_texts
 from datasette_embeddings.excerpts import Excerpt, excerpts
 from datasette_embeddings.fulltext import embedded_columns
 from datasette_embeddings.labels import joinable, label_column
@@ -22,18 +23,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """One item of a list. *row*: the source row's own columns without BLOBs; {} where there is no such row."""
+    """One row of a list. *row*: its own columns without BLOBs; {} where the source has no such row.
+
+    *chunk*: the part of it that was found, and *heading* what that stands under, of a row in chunks.
+    """
 
     id: str
     score: float
     weak: bool
     excerpt: Excerpt
     row: dict[str, Any]
+    chunk: str | None = None
+    heading: str = ""
 
     @property
     def title(self) -> str:
         """What the row is called."""
         return self.excerpt.plain_title or self.id
+
+    @property
+    def section(self) -> str:
+        """The headings within the row that what was found stands under."""
+        parts = self.heading.split(HEADING_SEPARATOR) if self.heading else []
+        return HEADING_SEPARATOR.join(parts[1:] if parts[:1] == [self.title] else parts)
 
     @property
     def percent(self) -> int:
@@ -47,6 +59,7 @@ class Result:
             "score": self.score,
             "weak": self.weak,
             "title": self.title,
+            **({"chunk": self.chunk, "heading": self.heading} if self.chunk else {}),
             "excerpt": self.excerpt.plain_text,
             "row": self.row,
         }
@@ -70,15 +83,21 @@ def results_of(
         shown = [(hit, row) for hit in hits if (row := rows[hit.id]) is not None]
         texts = _texts_of_rows(conn, collection, [row for _, row in shown], label)
     else:
-        stored = item_texts(conn, collection, [hit.id for hit in hits], tables)
+        stored = stored_texts(conn, tables, collection, [hit.id for hit in hits if not hit.chunk])
         shown = [(hit, {}) for hit in hits]
         texts = [(hit.id, stored.get(hit.id) or "") for hit in hits]
-    parts = excerpts(texts, query)
+    found = parts_of(conn, tables, collection, [hit.chunk for hit, _ in shown if hit.chunk])
+    parts = [found.get(hit.chunk or "", WHOLE) for hit, _ in shown]
+    texts = [(title, text if part.text is None else part.text) for (title, text), part in zip(texts, parts, strict=True)]
     floor = collection.noise_floor
     return [
-        Result(hit.id, hit.score, floor is not None and hit.score < floor, part, without_blobs(row))
-        for (hit, row), part in zip(shown, parts, strict=True)
+        Result(hit.id, hit.score, floor is not None and hit.score < floor, shown_part, without_blobs(row), hit.chunk, part.heading)
+        for (hit, row), part, shown_part in zip(shown, parts, excerpts(texts, query), strict=True)
     ]
+
+
+WHOLE = Part("", "", None)
+"""Stands for the part of a row that was found as a whole."""
 
 
 def _texts_of_rows(

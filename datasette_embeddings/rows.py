@@ -6,8 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from datasette_embeddings.database import column_names, quote
-from datasette_embeddings.functions import key_part
-from datasette_embeddings.keys import row_condition
+from datasette_embeddings.keys import key_part, row_condition
 from datasette_embeddings.labels import joinable
 
 if TYPE_CHECKING:
@@ -24,11 +23,12 @@ def excerpts(conn: sqlite3.Connection, tables: Tables, collection: Collection, i
     """Return a line of text for each item: from its source row where that is a table, else from the stored content."""
     if joinable(conn, collection):
         return {item: _from_row(conn, str(collection.table), collection, item) for item in ids}
+    sql = f"select content from {tables.embeddings} where collection_id = ?1 and id = "
+    first = f"(select id from {tables.chunks} where collection_id = ?1 and parent_id = ?2 order by position limit 1)"
+    sql += first if collection.chunk else "?2"
     found = {}
     for item in ids:
-        row = conn.execute(
-            f"select content from {tables.embeddings} where collection_id = ? and id = ?", [collection.id, item]
-        ).fetchone()
+        row = conn.execute(sql, [collection.id, item]).fetchone()
         found[item] = shorten(row[0]) if row else ""
     return found
 

@@ -14,7 +14,7 @@ from datasette_embeddings.tables import LLM_COLUMNS, NAMES, PEER_COLUMNS, Tables
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sqlite_utils import Migrations
     from sqlite_utils.db import Database
@@ -105,6 +105,30 @@ CREATE INDEX {embeddings_duplicates}
 result says little. version: another number after every write to the collection's vectors, so that what was read of them can be
 kept."""
 
+CHUNKS_DDL = """
+ALTER TABLE {embeddings_collections} ADD COLUMN chunk INTEGER;
+CREATE TABLE {chunks} (
+    collection_id INTEGER,
+    id TEXT,                       -- of its embedding: parent_id, #, position
+    parent_id TEXT,                -- the row that it is a part of
+    position INTEGER,              -- in the row, from 0
+    start INTEGER, "end" INTEGER,  -- characters of the row's text
+    heading TEXT,                  -- the headings that it stands under, joined by " > "
+    content_hash BLOB,             -- of its own text, as in embeddings
+    row_hash BLOB,                 -- of the row's text when it was cut
+    PRIMARY KEY (collection_id, id)
+) WITHOUT ROWID;
+CREATE INDEX {idx_chunks_parent_id}
+    ON {chunks} (collection_id, parent_id);
+"""
+"""chunk: the most tokens of one chunk; NULL where rows are embedded whole."""
+
+PROMPTS_DDL = """
+ALTER TABLE {embeddings_collections} ADD COLUMN document_prefix TEXT;
+"""
+
+CHUNKS = ("chunks", "idx_chunks_parent_id")
+
 
 def ensure_tables(conn: sqlite3.Connection, prefix: str = "") -> Tables:
     """Make what is missing of our tables and bring older ones up to date; raises StoreError on a clash of names."""
@@ -115,24 +139,34 @@ def ensure_tables(conn: sqlite3.Connection, prefix: str = "") -> Tables:
             f"this file keeps its embeddings under the table prefix {found.prefix!r}, not {prefix!r}; use that one"
         )
     if not has_own_tables(conn, tables):
-        _refuse_clash(conn, tables)
+        _refuse_clash(conn, tables, NAMES)
+    elif "chunk" not in column_names(conn, tables.plain("embeddings_collections")):
+        _refuse_clash(conn, tables, CHUNKS)
     _migrate(conn, tables)
     return tables
 
 
-def _refuse_clash(conn: sqlite3.Connection, tables: Tables) -> None:
-    existing = table_names(conn)
-    for name in NAMES:
+def _refuse_clash(conn: sqlite3.Connection, tables: Tables, names: Sequence[str]) -> None:
+    """Raise StoreError where a table that is not ours has one of the names of those to be made."""
+    # SQLite ignores the case of names.
+    existing = {name.lower(): (name, kind) for name, kind in table_names(conn).items()}
+    for name in names:
         plain = tables.plain(name)
-        if plain not in existing or (not tables.prefix and name in LLM_COLUMNS and is_llm(conn)):
+        held, kind = existing.get(plain.lower(), (None, ""))
+        if held is None or (not tables.prefix and name in LLM_COLUMNS and is_llm(conn)):
             continue
         columns = column_names(conn, plain)
-        if existing[plain] == "table" and set(columns) == PEER_COLUMNS.get(plain):
+        if kind == "table" and set(columns) == PEER_COLUMNS.get(plain):
             raise StoreError(
                 f"the table {plain!r} was made by openai-to-sqlite: `datasette embeddings import` takes it over"
             )
+        if names is CHUNKS:
+            raise StoreError(
+                f"this file has a {kind} {held!r} that is not ours, and this release keeps a table of that name; "
+                f"rename yours, as in `alter table {held} rename to my_{held}`, or build into a file that has none"
+            )
         raise StoreError(
-            f"this file already has a {existing[plain]} {plain!r} with columns {', '.join(columns)}, which is not ours; "
+            f"this file already has a {kind} {held!r} with columns {', '.join(columns)}, which is not ours; "
             "keep both with --table-prefix emb_ (or `table_prefix: emb_` in the configuration)"
         )
 
@@ -148,6 +182,8 @@ def _migrate(conn: sqlite3.Connection, tables: Tables) -> None:
     own_set = Migrations(OWN_SET if not tables.prefix else f"{OWN_SET}.{tables.prefix}")
     own_set(name="m001_tables")(_ddl_step(OWN_DDL, tables))
     own_set(name="m002_search")(_ddl_step(SEARCH_DDL, tables))
+    own_set(name="m003_chunks")(_ddl_step(CHUNKS_DDL, tables))
+    own_set(name="m004_prompts")(_ddl_step(PROMPTS_DDL, tables))
     if _newer(own_set, db):
         raise StoreError(
             "this file was written by a newer release of this package: pip install -U datasette-embeddings-suite"

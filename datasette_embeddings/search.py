@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from datasette_embeddings import fulltext, matrices, vectors
+from datasette_embeddings import catalog, fulltext, matrices, vectors
+from datasette_embeddings.catalog import parent_of
 from datasette_embeddings.errors import DimensionMismatch
 from datasette_embeddings.limits import MAX_K
 
@@ -21,14 +22,15 @@ if TYPE_CHECKING:
 
 
 class Hit(NamedTuple):
-    """One result: the item's id and its score in [-1, 1], higher is closer."""
+    """One result: the row's id, its score in [-1, 1], higher is closer, and the best of its chunks where it has any."""
 
     id: str
     score: float
+    chunk: str | None = None
 
 
 class Scored(NamedTuple):
-    """Items and their scores (n,) float64, side by side."""
+    """Items (rows, or chunks of rows) and their scores (n,) float64, side by side."""
 
     ids: Sequence[str]
     scores: NDArray[np.float64]
@@ -42,12 +44,12 @@ def nearest_items(
     k: int,
     ids: Sequence[str] | None = None,
 ) -> list[Hit]:
-    """Return the *k* items nearest to the vector *query*, best first, ties by id; only those in *ids* where given.
+    """Return the *k* rows nearest to the vector *query*, best first, ties by id; only those in *ids* where given.
 
-    k is capped at MAX_K. Rows whose stored value is no embedding of the query's dimensions are passed over; where none
+    A row in chunks has the score of its best chunk. k is capped at MAX_K. Rows whose stored value is no embedding of the query's dimensions are passed over; where none
     has them, that is a DimensionMismatch.
     """
-    return best(scores_of(conn, tables, collection, query, ids), k)
+    return best(scores_of(conn, tables, collection, query, ids), k, collection)
 
 
 def scores_of(
@@ -80,17 +82,60 @@ def _mismatch(size: int, collection: Collection, found: str) -> DimensionMismatc
     )
 
 
-def best(scored: Scored, k: int) -> list[Hit]:
-    """Return the k best by score descending, then id."""
-    ids, scores = scored
+def best(scored: Scored, k: int, collection: Collection) -> list[Hit]:
+    """Return the k best rows by score descending, then id."""
     k = min(k, MAX_K)
+    if not collection.chunk:
+        return _best_items(scored, k)[:k]
+    looked_at = k
+    while True:
+        looked_at *= CHUNKS_A_ROW
+        rows = _best_rows(_best_items(scored, looked_at))
+        if len(rows) >= k or looked_at >= len(scored.ids):
+            return rows[:k]
+
+
+CHUNKS_A_ROW = 4
+"""Chunks looked at for each row wanted, and how many times more where that was not enough: most rows are found by one or two."""
+
+
+def _best_items(scored: Scored, k: int) -> list[Hit]:
+    """Return the k best items by score descending, then id, with those whose score is that of the last."""
+    ids, scores = scored
     if len(ids) > k > 0:
         floor = np.partition(scores, len(ids) - k)[len(ids) - k]
         chosen = np.flatnonzero(scores >= floor)
     else:
         chosen = np.arange(len(ids))
     found = [Hit(ids[i], float(scores[i])) for i in chosen.tolist()]
-    return sorted(found, key=lambda hit: (-hit.score, hit.id))[:k]
+    return sorted(found, key=lambda hit: (-hit.score, hit.id))
+
+
+def _best_rows(chunks: Sequence[Hit]) -> list[Hit]:
+    """Return the row of each chunk with the best of its chunks, by score descending, then id."""
+    rows: dict[str, Hit] = {}
+    for chunk in chunks:
+        row = parent_of(chunk.id)
+        rows.setdefault(row, Hit(row, chunk.score, chunk.id))
+    return sorted(rows.values(), key=lambda hit: (-hit.score, hit.id))
+
+
+def related_items(conn: sqlite3.Connection, tables: Tables, collection: Collection, row: str, k: int) -> list[Hit]:
+    """Return the *k* rows nearest to a row of the collection, from the stored similarities where these are enough.
+
+    Of rows in chunks, means are compared where similarities are stored, else a mean with each chunk. [] for a row without a vector.
+    """
+    if collection.stores_related(k):
+        sql = (
+            f"select other_id, score from {tables.similarities} where collection_id = ? and id = ? "
+            "order by score desc, other_id limit ?"
+        )
+        return [Hit(*found) for found in conn.execute(sql, [collection.id, row, k])]
+    vector = catalog.item_vector(conn, collection, row, tables)
+    if not isinstance(vector, bytes):
+        return []
+    hits = nearest_items(conn, tables, collection, vector, k + 1)
+    return [Hit(hit.id, hit.score) for hit in hits if hit.id != row][:k]
 
 
 def hybrid_items(
@@ -102,27 +147,53 @@ def hybrid_items(
     k: int,
     ids: Sequence[str] | None = None,
 ) -> list[Hit]:
-    """Return the *k* items nearest to a query by the vector *query* and the words of *text* together.
+    """Return the *k* rows nearest to a query by the vector *query* and the words of *text* together.
 
     Without a full-text index, or where no word is found, these are the nearest items by vector. Without a vector, as the model
     knows no word of the text, they are those that hold its words.
     """
+    return best(_hybrid_scores(conn, tables, collection, query, text, ids), k, collection)
+
+
+def hybrid_parts(
+    conn: sqlite3.Connection,
+    tables: Tables,
+    collection: Collection,
+    query: bytes | None,
+    text: str,
+    k: int,
+    ids: Sequence[str] | None = None,
+) -> list[Hit]:
+    """Return the *k* best chunks as `hybrid_items` ranks them, several of one row among them; rows where those are whole."""
+    found = _best_items(_hybrid_scores(conn, tables, collection, query, text, ids), min(k, MAX_K))[:k]
+    return [Hit(parent_of(hit.id), hit.score, hit.id) for hit in found] if collection.chunk else found
+
+
+def _hybrid_scores(
+    conn: sqlite3.Connection,
+    tables: Tables,
+    collection: Collection,
+    query: bytes | None,
+    text: str,
+    ids: Sequence[str] | None,
+) -> Scored:
     if query is None:
         scored = words_alone(conn, tables, collection, text, ids)
     else:
         scored = scores_of(conn, tables, collection, query, ids)
-    return best(Scored(scored.ids, raised(conn, tables, collection, scored, text)), k)
+    return Scored(scored.ids, raised(conn, tables, collection, scored, text))
 
 
 def words_alone(
     conn: sqlite3.Connection, tables: Tables, collection: Collection, text: str, ids: Sequence[str] | None
 ) -> Scored:
-    """Return the items that hold a word of a text, each with the score 0."""
+    """Return the items that hold a word of a text, each with the score 0; of the rows *ids* where given."""
     import orjson
 
     index, wanted = fulltext.text_index(conn, tables, collection), fulltext.terms(text)
     found = [match.id for match in index.matches(conn, fulltext.any_of(wanted))] if index and wanted else []
-    among = found if ids is None else list(set(found) & set(ids))
+    rows = None if ids is None else set(ids)
+    among = [item for item in found if rows is None or collection.row_of(item) in rows]
     sql = f"select id from {tables.embeddings} where collection_id = ? and id in (select value from json_each(?)) order by id"
     items = [row[0] for row in conn.execute(sql, [collection.id, orjson.dumps(among).decode()])]
     return Scored(items, np.zeros(len(items)))

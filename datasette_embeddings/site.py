@@ -14,7 +14,7 @@ from datasette_embeddings.config import DATASETTE_FILES, METADATA_FILES, PLUGIN,
 from datasette_embeddings.embedder import Embedder
 from datasette_embeddings.errors import ConfigError, EmbeddingsError
 from datasette_embeddings.guard import Guard
-from datasette_embeddings.limits import QUERIES_PER_MINUTE
+from datasette_embeddings.limits import ANSWERS_PER_MINUTE, QUERIES_PER_MINUTE
 from datasette_embeddings.models import built_in, configured_name
 from datasette_embeddings.remembered import file_state, holdings_of
 
@@ -27,6 +27,7 @@ RIVAL = "datasette-embeddings"
 
 _configs: WeakKeyDictionary[Datasette, Config] = WeakKeyDictionary()
 _budgets: WeakKeyDictionary[Datasette, Budget] = WeakKeyDictionary()
+_answers: WeakKeyDictionary[Datasette, Budget] = WeakKeyDictionary()
 _guards: WeakKeyDictionary[Datasette, Guard] = WeakKeyDictionary()
 _registered: WeakKeyDictionary[Datasette, dict[str, tuple[object, ...]]] = WeakKeyDictionary()
 
@@ -52,6 +53,14 @@ def budget_of(datasette: Datasette) -> Budget:
         per_minute = config_of(datasette).limits.get("queries_per_minute", QUERIES_PER_MINUTE)
         _budgets.setdefault(datasette, Budget(per_minute))
     return _budgets[datasette]
+
+
+def answers_of(datasette: Datasette) -> Budget:
+    """Return how many questions the visitors of this Datasette may ask its chat model; one for all of them."""
+    if datasette not in _answers:
+        per_minute = config_of(datasette).limits.get("answers_per_minute", ANSWERS_PER_MINUTE)
+        _answers.setdefault(datasette, Budget(per_minute, "questions{} to its chat model", "answers_per_minute"))
+    return _answers[datasette]
 
 
 def guard_of(datasette: Datasette) -> Guard:

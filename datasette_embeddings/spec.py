@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from datasette_embeddings.config import Config, Prefix
-from datasette_embeddings.sources import QuerySource, TableSource
+from datasette_embeddings.sources import PARAGRAPH, QuerySource, TableSource, table_source
 
 if TYPE_CHECKING:
     from datasette_embeddings.catalog import Collection
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Spec:
-    """What one collection is to be."""
+    """What one collection is to be. *chunk*: tokens of one chunk, 0 for as many as suit the model; None for whole rows."""
 
     name: str
     source: Source
@@ -27,11 +27,12 @@ class Spec:
     similarities: int = 10
     store: bool = False
     delete_missing: bool = True
+    chunk: int | None = None
 
 
 def spec_of(collection: CollectionConfig, config: Config) -> Spec:
     """Return the Spec of a configured collection."""
-    prepend = collection.prefix.document
+    prepend = collection.prefix.document or ""
     source: Source
     if collection.table:
         source = TableSource(
@@ -39,6 +40,8 @@ def spec_of(collection: CollectionConfig, config: Config) -> Spec:
         )
     else:
         source = QuerySource(collection.sql or "", collection.template, prepend=prepend)
+    if collection.chunk is not None:
+        source = replace(source, separator=PARAGRAPH)
     identity = collection.template or " ".join(collection.columns)
     return Spec(
         collection.name,
@@ -49,22 +52,23 @@ def spec_of(collection: CollectionConfig, config: Config) -> Spec:
         identity,
         collection.similarities,
         collection.store or collection.table is None,
+        chunk=collection.chunk,
     )
 
 
 def recorded_spec(collection: Collection) -> Spec | None:
     """Return the Spec of a collection that `add` made, from what the file remembers of it; None for others."""
-    source = collection.source or {}
-    if collection.owner != "add" or "table" not in source:
+    if collection.owner != "add" or not collection.table:
         return None
+    table = table_source(collection)
+    assert table is not None
     return Spec(
         collection.name,
-        TableSource(
-            source["table"], tuple(source.get("columns", ())), None, tuple(source.get("key", ())), source.get("where")
-        ),
+        table,
         collection.model,
         "add",
         Prefix(),
         collection.template,
         collection.similarities or 0,
+        chunk=collection.chunk,
     )

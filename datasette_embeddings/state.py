@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from datasette_embeddings import catalog
 from datasette_embeddings.database import column_names, quote, table_names
 from datasette_embeddings.errors import ConfigError
+from datasette_embeddings.models.prompts import Prompts
 from datasette_embeddings.restrictions import restricted_tables
 from datasette_embeddings.tables import find_tables, has_own_tables
 
@@ -46,7 +47,10 @@ class CollectionState:
     dimensions: int | None
     owner: str
     source: str
+    document_prefix: str | None
+    query_prefix: str | None
     rows: int
+    chunks: int | None
     embedded: int
     skipped: int
     failed: int
@@ -60,6 +64,11 @@ class CollectionState:
     reasons: dict[str, int]
     notes: list[str]
 
+    @property
+    def prefixes(self) -> str:
+        """What stands before documents and before queries, in words; "" for nothing."""
+        return Prompts(self.document_prefix or "", self.query_prefix or "").words
+
     def as_dict(self) -> dict[str, Any]:
         """Return the state for JSON."""
         return asdict(self)
@@ -68,9 +77,11 @@ class CollectionState:
         """Yield the state as text."""
         yield f"{self.name}  ({self.model}, {self.dimensions or '?'} dimensions, from {self.source})"
         yield (
-            f"  {self.rows:,} rows = {self.embedded:,} embedded + {self.skipped:,} skipped + {self.failed:,} failed; "
+            f"  {self.rows:,} rows = {self.embedded:,} embedded{self._in_chunks} + {self.skipped:,} skipped + {self.failed:,} failed; "
             f"{self.similarities:,} similarities; generation {self.generation}, built {self.built or 'never'}"
         )
+        if self.prefixes:
+            yield f"  {self.prefixes}"
         if self.tokens:
             spent = "" if not self.cost_usd else f", ${self.cost_usd:.4f}"
             yield f"  {self.tokens:,} tokens{spent}"
@@ -78,6 +89,11 @@ class CollectionState:
             yield f"  {count:,} {reason}"
         for note in self.notes:
             yield f"  note: {note}"
+
+
+    @property
+    def _in_chunks(self) -> str:
+        return "" if self.chunks is None else f" in {self.chunks:,} chunks"
 
 
 @dataclass(frozen=True)
@@ -136,19 +152,22 @@ def state_of(
         collection.dimensions or _dimensions(conn, tables, collection),
         collection.owner,
         _source(collection),
+        collection.prefixes.document or None,
+        collection.prefixes.query or None,
         embedded + len(issues),
+        catalog.count_items(conn, collection, tables) if collection.chunk else None,
         embedded,
         skipped,
         len(issues) - skipped,
         _similarities(conn, tables, collection),
         collection.generation,
         collection.built,
-        _is_stale(conn, tables, collection, embedded),
+        _is_stale(conn, tables, collection),
         collection.noise_floor,
         collection.tokens,
         collection.cost_usd,
         dict(sorted(reasons.items(), key=lambda pair: -pair[1])),
-        [*_notes(conn, tables, collection, embedded, path), *_private_notes(collection, path, restricted)],
+        [*_notes(conn, tables, collection, path), *_private_notes(collection, path, restricted)],
     )
 
 
@@ -176,9 +195,7 @@ def _similarities(conn: sqlite3.Connection, tables: Tables, collection: Collecti
     return int(row[0])
 
 
-def _notes(
-    conn: sqlite3.Connection, tables: Tables, collection: Collection, embedded: int, path: Path
-) -> Iterator[str]:
+def _notes(conn: sqlite3.Connection, tables: Tables, collection: Collection, path: Path) -> Iterator[str]:
     owner = collection.owner
     size = 4 * (collection.dimensions or _dimensions(conn, tables, collection) or 0)
     odd = conn.execute(
@@ -193,7 +210,7 @@ def _notes(
         )
     if not has_own_tables(conn, tables):
         return
-    stale = _vectors_changed(conn, tables, collection, embedded)
+    stale = _vectors_changed(conn, tables, collection)
     if owner == "llm":
         if collection.similarities and stale:
             yield (
@@ -211,15 +228,15 @@ def _notes(
         yield from _row_notes(conn, collection)
 
 
-def _vectors_changed(conn: sqlite3.Connection, tables: Tables, collection: Collection, embedded: int) -> bool:
-    return bool(catalog.stale_items(conn, tables, collection)) or embedded != collection.embedded
+def _vectors_changed(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> bool:
+    return bool(catalog.stale_items(conn, tables, collection)) or catalog.counts_differ(conn, collection, tables)
 
 
-def _is_stale(conn: sqlite3.Connection, tables: Tables, collection: Collection, embedded: int) -> bool:
+def _is_stale(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> bool:
     """Tell whether a build would find something to do, as far as can be told without reading every row."""
     if collection.built is None or not has_own_tables(conn, tables):
         return False
-    return _vectors_changed(conn, tables, collection, embedded) or _rows_now(conn, collection) != collection.rows
+    return _vectors_changed(conn, tables, collection) or _rows_now(conn, collection) != collection.rows
 
 
 def _rows_now(conn: sqlite3.Connection, collection: Collection) -> int | None:

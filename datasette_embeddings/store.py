@@ -37,6 +37,7 @@ DERIVED = (
     "embeddings_changes",
     "embeddings_documents",
     "embeddings_collections",
+    "chunks",
 )
 """The tables that hold rows of a collection."""
 
@@ -79,6 +80,17 @@ class TextChange:
 
 
 @dataclass(frozen=True)
+class ChunkChange:
+    """What changes in a collection's chunks: those of the rows *parents* make way for *added*.
+
+    Of *added*: (id, parent_id, position, start, end, heading, content_hash, row_hash).
+    """
+
+    parents: Sequence[str] = ()
+    added: Iterable[tuple[str, str, int, int, int, str, bytes, bytes]] = ()
+
+
+@dataclass(frozen=True)
 class Finish:
     """What the one transaction at the end of a build writes. *refused*: id -> hash of the text that got no vector."""
 
@@ -88,6 +100,7 @@ class Finish:
     state: dict[str, Any]
     refused: Mapping[str, bytes] = field(default_factory=dict)
     texts: TextChange | None = None
+    chunks: ChunkChange | None = None
 
 
 class Store:
@@ -260,6 +273,8 @@ class Store:
             )
             if finish.similarities is not None:
                 self._write_similarities(conn, cid, finish.similarities)
+            if finish.chunks is not None:
+                self._write_chunks(conn, cid, finish.chunks)
             conn.execute(f"delete from {tables.embeddings_changes} where collection_id = ?", [cid])
             state = {"generation": generation, "built": built, "version": _new_version()}
             self._describe(conn, cid, {**finish.state, **state})
@@ -286,6 +301,17 @@ class Store:
                 f"insert or replace into {table} values {marks}",
                 [value for item, other, score in chunk for value in (item, other, score, cid)],
             )
+
+    def _write_chunks(self, conn: sqlite3.Connection, cid: int, change: ChunkChange) -> None:
+        table = self.tables.chunks
+        conn.executemany(
+            f"delete from {table} where collection_id = ? and parent_id = ?", [(cid, item) for item in change.parents]
+        )
+        conn.executemany(
+            f'insert into {table} (collection_id, id, parent_id, position, start, "end", heading, content_hash, row_hash) '
+            "values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            ((cid, *row) for row in change.added),
+        )
 
     def next_document(self) -> int:
         """Return the first number that no text of any full-text index has."""

@@ -52,7 +52,17 @@ NAMES = (
     "embeddings_documents",
     "embeddings_duplicates",
     "similarities",
+    "chunks",
+    "idx_chunks_parent_id",
 )
+
+
+def own_tables(conn: sqlite3.Connection, tables: Tables) -> list[str]:
+    """Return the names of our tables, and those of llm, that a file has."""
+    existing = table_names(conn)
+    names = [tables.plain(name) for name in NAMES]
+    foreign = {tables.plain("chunks")} if "row_hash" not in column_names(conn, tables.plain("chunks")) else set()
+    return [name for name in names if name in existing and name not in foreign]
 
 
 def find_tables(conn: sqlite3.Connection) -> Tables | None:

@@ -86,9 +86,9 @@ def strip_markdown(value: object) -> str:
     return text.strip()
 
 
-def joined(columns: Sequence[str]) -> Callable[[Mapping[str, object]], str]:
-    """Return a renderer that joins columns by a space, as `llm embed-multi` does, so that its hashes agree with ours."""
-    return lambda row: " ".join(as_content(row[column]) for column in columns)
+def joined(columns: Sequence[str], separator: str = " ") -> Callable[[Mapping[str, object]], str]:
+    """Return a renderer that joins columns, by a space as `llm embed-multi` does, so that its hashes agree with ours."""
+    return lambda row: separator.join(as_content(row[column]) for column in columns)
 
 
 def sandbox() -> ImmutableSandboxedEnvironment:

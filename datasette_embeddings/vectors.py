@@ -14,6 +14,8 @@ from datasette_embeddings.errors import BadVector, DimensionMismatch
 from datasette_embeddings.limits import MAX_DIMENSIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
     Vector = NDArray[np.float32]
@@ -103,6 +105,17 @@ def cosine(a: object, b: object) -> float:
 def normalize(blob: object) -> bytes:
     """Return the BLOB scaled to unit length."""
     return encode(direction(decode(blob).astype(np.float64)))
+
+
+def mean_direction(blobs: Sequence[object]) -> bytes | None:
+    """Return the normalised mean of some embeddings, each as a unit vector; None where they have none.
+
+    What is no embedding, or of other dimensions than the first, is passed over.
+    """
+    rows = [decode(blob).astype(np.float64) for blob in blobs if valid(blob)]
+    units = [direction(row) for row in rows if row.any() and row.size == rows[0].size]
+    total = np.sum(units, axis=0)
+    return encode(direction(total)) if units and total.any() else None
 
 
 def unit_rows(matrix: NDArray[np.float32]) -> tuple[Vector, NDArray[np.bool_]]:

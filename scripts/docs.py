@@ -30,6 +30,7 @@ from tabulate import tabulate
 from datasette_embeddings import errors, limits, register, schema
 from datasette_embeddings.cli import embeddings
 from datasette_embeddings.functions import FUNCTIONS
+from datasette_embeddings.models.prompts import CARDS
 from datasette_embeddings.tables import NAMES
 
 if TYPE_CHECKING:
@@ -167,8 +168,23 @@ def bounds() -> str:
 
 def ddl() -> str:
     """Return the DDL of all tables, under their plain names."""
-    text = (schema.LLM_DDL + schema.OWN_DDL + schema.SEARCH_DDL).format_map({name: name for name in NAMES})
+    made = (schema.LLM_DDL, schema.OWN_DDL, schema.SEARCH_DDL, schema.CHUNKS_DDL, schema.PROMPTS_DDL)
+    text = "".join(made).format_map({name: name for name in NAMES})
     return f"```sql\n{text.strip()}\n```"
+
+
+def cards() -> str:
+    """Return the models whose prompts are known by name."""
+    rows = [
+        f"| {', '.join(f'`{name}`' for name in card.names.split())} | {_code(card.document)} | {_code(card.query)} | "
+        f"[card]({card.source}) |"
+        for card in CARDS
+    ]
+    return "\n".join(["| models | before documents | before queries | source |", "| --- | --- | --- | --- |", *rows])
+
+
+def _code(text: str) -> str:
+    return f"`{text}`".replace("\n", "\\n").replace("|", "\\|") if text else ""
 
 
 def tree() -> str:
@@ -189,6 +205,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "limits": bounds,
     "tables": ddl,
     "errors": tree,
+    "prompts": cards,
 }
 
 

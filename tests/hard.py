@@ -63,8 +63,9 @@ def tables_of(path: Path, name: str) -> dict[str, list[tuple[Any, ...]]]:
     wanted = {
         "embeddings": "id, embedding, content, content_blob, content_hash, metadata",
         "similarities": "id, other_id, score",
+        "chunks": "id, parent_id, position, start, [end], heading, content_hash, row_hash",
         "embeddings_issues": "id, status, reason",
-        "embeddings_collections": "fingerprint, dimensions, similarities, rows, embedded, skipped, failed",
+        "embeddings_collections": "fingerprint, chunk, dimensions, similarities, rows, embedded, skipped, failed",
         "embeddings_changes": "id",
     }
     return {
@@ -77,13 +78,14 @@ def tables_of(path: Path, name: str) -> dict[str, list[tuple[Any, ...]]]:
 
 def account(path: Path, name: str) -> tuple[int, int, int, int]:
     """Return (rows, embedded, skipped, failed), after checking them against the tables themselves."""
-    (cid, *counts) = query(
+    (cid, chunk, *counts) = query(
         path,
-        "select id, rows, embedded, skipped, failed from collections join embeddings_collections on id = collection_id "
+        "select id, chunk, rows, embedded, skipped, failed from collections join embeddings_collections on id = collection_id "
         "where name = ?",
         [name],
     )[0]
-    assert counts[1] == query(path, "select count(*) from embeddings where collection_id = ?", [cid])[0][0]
+    embedded = "count(distinct parent_id) from chunks" if chunk else "count(*) from embeddings"
+    assert counts[1] == query(path, f"select {embedded} where collection_id = ?", [cid])[0][0]
     for status, count in zip(("skipped", "failed"), counts[2:], strict=True):
         sql = "select count(*) from embeddings_issues where collection_id = ? and status = ?"
         assert count == query(path, sql, [cid, status])[0][0], status

@@ -159,7 +159,9 @@ def test_similarities_alone_remember_what_was_refused(tmp_path: Path, cli: Calla
     """After `similarities`, a text that the model knows no word of is still not asked about again."""
     path = tmp_path / "pets.db"
     rows = PETS + '{"id": 7, "text": "猫"}\n'.encode()
-    assert "1 skipped" in cli("embed", path, "pets", "-", stdin=rows).output
+    said = cli("embed", path, "pets", "-", stdin=rows).output
+    assert "1 skipped" in said
+    assert "0 removed" in said
     cli("similarities", path, "pets", "-n", "1")
     assert "Nothing changed." in cli("embed", path, "pets", "-", "-n", "1", stdin=rows).output
 

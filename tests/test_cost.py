@@ -190,9 +190,9 @@ async def test_texts_without_end(built: Path, monkeypatch: pytest.MonkeyPatch, s
     """A query that never runs out of texts ends soon after the time limit, with a quick model and with a slow one."""
     real = StaticModel.embed_batch
 
-    def slow(self: Any, items: Any, purpose: Any) -> Any:
+    def slow(self: Any, items: Any, *rest: Any) -> Any:
         time.sleep(seconds)
-        return real(self, items, purpose)
+        return real(self, items, *rest)
 
     monkeypatch.setattr(StaticModel, "embed_batch", slow)
     site = make_site(built.parent, settings={"sql_time_limit_ms": LIMIT_MS})
@@ -322,9 +322,9 @@ async def test_files_do_not_call_models(tmp_path: Path, monkeypatch: pytest.Monk
     """The definitions in a database file call none of our functions on any page; the configuration can trust them."""
     real, asked = StaticModel.embed_batch, []
 
-    def counted(self: Any, items: Any, purpose: Any) -> Any:
+    def counted(self: Any, items: Any, *rest: Any) -> Any:
         asked.extend(items)
-        return real(self, items, purpose)
+        return real(self, items, *rest)
 
     monkeypatch.setattr(StaticModel, "embed_batch", counted)
     make_hostile(tmp_path / "hostile.db", HOSTILE[kind])

@@ -177,10 +177,10 @@ async def test_search_does_not_scale_with_the_time_limit(built: Path, monkeypatc
     real = StaticModel.embed_batch
     asked = []
 
-    def slow(self: Any, items: Any, purpose: Any) -> Any:
+    def slow(self: Any, items: Any, *rest: Any) -> Any:
         asked.append(items)
         time.sleep(0.4)
-        return real(self, items, purpose)
+        return real(self, items, *rest)
 
     monkeypatch.setattr(StaticModel, "embed_batch", slow)
     site = make_site(built.parent, settings={"sql_time_limit_ms": 200})

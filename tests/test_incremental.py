@@ -16,6 +16,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from openai_server import OpenAIServer
 
+from datasette_embeddings.chunking import Chunker
+from datasette_embeddings.models import get_model
+
 EXAMPLES = int(os.environ.get("EXAMPLES", "30"))
 """Sequences of edits tried; EXAMPLES=500 for a long run."""
 
@@ -39,14 +42,25 @@ WORDS = [
     "dogs and cats",
     "rain",
 ]
+SENTENCES = [
+    f"{a} are {b} and nobody knows why." for a in WORDS for b in ("sold at the station", "lost in the mountains")
+]
+LONG = st.lists(st.sampled_from([*SENTENCES, "## Heading", "refuse this one."]), min_size=2, max_size=9).map(
+    "\n\n".join
+)
+"""Texts of several chunks, which share some."""
+
 TEXTS = st.one_of(
+    LONG,
     st.sampled_from([*WORDS, *(f"{a} {b}" for a in WORDS for b in ("today", "again"))]),
     st.sampled_from(["", " \n", None, "refuse me", "refuse that"]),
 )
+CHUNKS = [False, 16, 24]
+
 EDITS = st.tuples(
     st.sampled_from(
-        "insert insert update update swap delete delete rekey duplicate vacuum "
-        "template model prefix similarities store".split()
+        "insert insert update update before after half swap delete delete rekey duplicate vacuum "
+        "template model prefix similarities store chunk".split()
     ),
     st.integers(0, 40),
     st.integers(0, 40),
@@ -73,6 +87,7 @@ class World:
             "template": "{{ body }}",
             "similarities": 3,
             "model": hard.MODEL,
+            "chunk": False,
         }
     )
     serial: int = 1000
@@ -82,6 +97,7 @@ class World:
         hard.change(self.path, KEYS[self.kind])
         for number in range(16):
             self.insert(WORDS[number % len(WORDS)] + f" {number % 5}")
+        self.insert("\n\n".join(SENTENCES[:6]))
 
     def rows(self) -> list[tuple]:
         """Return (rowid or key, body) in a fixed order."""
@@ -112,6 +128,8 @@ class World:
             self.config["similarities"] = [3, 1, 0, 40][i % 4]
         elif kind == "store":
             self.config["store"] = bool(i % 2)
+        elif kind == "chunk":
+            self.config["chunk"] = CHUNKS[i % len(CHUNKS)]
         elif rows:
             (one, first), (other, second) = rows[i % len(rows)], rows[j % len(rows)]
             self.serial += 1
@@ -121,6 +139,9 @@ class World:
                 self.path,
                 *{
                     "update": [(update, [text, one])],
+                    "before": [(update, [f"{text}\n\n{first}", one])],
+                    "after": [(update, [f"{first}\n\n{text}", one])],
+                    "half": [(update, [(first or "")[: len(first or "") // 2], one])],
                     "duplicate": [(update, [second, one])],
                     "swap": [(update, [second, one]), (update, [first, other])],
                     "delete": [(f"delete from t where {name} = ?", [one])],
@@ -132,8 +153,13 @@ class World:
         """Return (model, text) of all that has a vector after a build."""
         texts = hard.query(self.path, "select body, title from t")
         prefix, template = self.config.get("prefix", ""), self.config["template"]
-        made = [prefix + template.replace("{{ body }}", b or "").replace("{{ title }}", t or "") for b, t in texts]
-        return {(self.config["model"], text) for text in made if text.strip() and "refuse" not in text}
+        filled = [template.replace("{{ body }}", b or "").replace("{{ title }}", t or "") for b, t in texts]
+        made = [prefix + text for text in filled if text.strip()]
+        if self.config["chunk"]:
+            model = get_model(self.config["model"], hard.settings(self.server))
+            cut = Chunker(model, self.config["chunk"], prefix)
+            made = [chunk.content for text in made for chunk in cut.chunks("", text)]
+        return {(self.config["model"], text) for text in made if "refuse" not in text}
 
     def build(self) -> str:
         """Build, and check that exactly the texts that had no vector were paid for, once each."""
@@ -168,10 +194,11 @@ class World:
     derandomize="EXAMPLES" not in os.environ,
     suppress_health_check=list(HealthCheck),
 )
-@given(steps=st.lists(st.lists(EDITS, min_size=1, max_size=3), min_size=2, max_size=4))
-def test_incremental_equals_from_scratch(server, kind, steps):
+@given(steps=st.lists(st.lists(EDITS, min_size=1, max_size=3), min_size=2, max_size=4), chunk=st.sampled_from(CHUNKS))
+def test_incremental_equals_from_scratch(server, kind, steps, chunk):
     with tempfile.TemporaryDirectory(dir=hard.MEMORY) as folder:
         world = World(Path(folder) / "data.db", kind, server)
+        world.config["chunk"] = chunk
         world.build()
         for edits in steps:
             for edit in edits:

@@ -67,7 +67,7 @@ def test_token_limit_of_the_network(tmp_path):
 def test_prompts_by_purpose(tmp_path):
     prompts = {"prompts": {"query": "b ", "document": "c "}}
     m = load(write_folder(tmp_path, table_lookup(), config_sentence_transformers=prompts))
-    assert m.asymmetric
+    assert m.prompts == ("c ", "b ", "as its files say")
     np.testing.assert_allclose(m.embed_one("a", "query"), unit([CLS, B, A, SEP]), atol=1e-6)
     np.testing.assert_allclose(m.embed_one("a", "document"), unit([CLS, C, A, SEP]), atol=1e-6)
 

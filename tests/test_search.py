@@ -18,7 +18,7 @@ from openai_server import OpenAIServer
 
 from datasette_embeddings import build as building
 from datasette_embeddings import matrices, noise, register
-from datasette_embeddings.catalog import find_collection
+from datasette_embeddings.catalog import Collection, find_collection
 from datasette_embeddings.errors import EmbeddingsError, ModelError
 from datasette_embeddings.models import get_model
 from datasette_embeddings.models.static import StaticModel
@@ -119,7 +119,7 @@ def test_ties_are_by_id() -> None:
     """Also where they are cut."""
     scored = Scored(["b", "d", "a", "c", "e"], np.array([0.5, 0.5, 0.5, 0.5, 0.9]))
     for k in range(7):
-        assert [hit.id for hit in best(scored, k)] == ["e", "a", "b", "c", "d"][:k]
+        assert [hit.id for hit in best(scored, k, Collection(1, "c", "static"))] == ["e", "a", "b", "c", "d"][:k]
 
 
 def test_other_dimensions_are_an_error(built: Path) -> None:

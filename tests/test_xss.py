@@ -115,6 +115,7 @@ def addresses(texts: list[str]) -> list[str]:
         "/-/embeddings",
         f"{here}/c",
         f"{here}/c/search?q=storm&k=100",
+        f"{here}/c/ask?q=storm&k=100",
         "/x/hybrid_c?q=storm",
         "/",
         "/x",
@@ -129,6 +130,7 @@ def addresses(texts: list[str]) -> list[str]:
         if number % 5 == 0:
             found += [f"/x/t?_meaning=storm+{asked}", f"/x/hybrid_c?q=storm+{asked}", f"{here}/c/search?{asked}=1&q=x"]
             found += [f"{here}/c/search?q=x&k={asked}", f"{here}/c/search?q=x&title__{asked}=1"]
+            found += [f"{here}/c/ask?q=storm+{asked}&title__not={asked}", f"{here}/c/ask?q=x&k={asked}"]
     for number, name in enumerate(groups):
         table, item = tilde_encode(f"t{number}{name}"), tilde_encode(name)
         llm = tilde_encode(f"l{number}{name}")
@@ -141,6 +143,7 @@ def addresses(texts: list[str]) -> list[str]:
             f"/x/search_c{number}?q=storm",
             f"{here}/{llm}",
             f"{here}/{llm}/search?q=storm",
+            f"{here}/{llm}/ask?q=storm",
             f"{here}/{llm}/item/{item}",
             f"{here}/m{number}",
             f"{here}/m{number}/search?q=storm",

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import click
 
+from datasette_embeddings.cli.answering import ask
+from datasette_embeddings.cli.evaluating import evaluate
 from datasette_embeddings.cli.importing import import_
 from datasette_embeddings.cli.looking import collections, embed_text, models, search, similar, status
 from datasette_embeddings.cli.making import add, build, delete, embed, similarities
@@ -31,6 +33,8 @@ for command in (
     similarities,
     search,
     similar,
+    ask,
+    evaluate,
     collections,
     status,
     models,

@@ -53,11 +53,18 @@ def opened(database: Path, name: str) -> Iterator[tuple[sqlite3.Connection, Tabl
 def results(
     conn: sqlite3.Connection, tables: Tables, collection: Collection, hits: Sequence[Hit]
 ) -> list[dict[str, Any]]:
-    """Return hits with a line of each row's text."""
-    from datasette_embeddings.rows import excerpts
+    """Return hits with a line of each row's text, or of the chunk that was found."""
+    from datasette_embeddings.chunks import parts_of
+    from datasette_embeddings.rows import excerpts, shorten
 
     texts = excerpts(conn, tables, collection, [hit.id for hit in hits])
-    return [{"score": hit.score, "id": hit.id, "text": texts[hit.id]} for hit in hits]
+    parts = parts_of(conn, tables, collection, [hit.chunk for hit in hits if hit.chunk])
+    shown = []
+    for hit in hits:
+        part = parts.get(hit.chunk or "")
+        text = shorten(part.text) if part and part.text else texts[hit.id]
+        shown.append({"score": hit.score, "id": hit.id, **({"heading": part.heading} if part else {}), "text": text})
+    return shown
 
 
 @click.command()
@@ -97,13 +104,15 @@ def similar(database: Path, collection: str, item: str, number: int, form: str) 
     """Find the items of COLLECTION nearest in meaning to the one with this ID."""
     from datasette_embeddings.catalog import item_vector
     from datasette_embeddings.errors import SourceError
-    from datasette_embeddings.search import nearest_items
+    from datasette_embeddings.search import nearest_items, related_items
 
     with opened(database, collection) as (conn, tables, found):
         vector = item_vector(conn, found, item, tables)
         if vector is None:
             raise SourceError(f"the collection {collection!r} has no item {item!r}; ids are as in the source's key")
-        hits = [hit for hit in nearest_items(conn, tables, found, vector, number + 1) if hit.id != item][:number]
+        hits = related_items(conn, tables, found, item, number)
+        if not hits:  # the error says what is wrong with its vector
+            nearest_items(conn, tables, found, vector, number)
         emit(results(conn, tables, found, hits), form)
 
 
@@ -144,7 +153,13 @@ def collections(database: Path, form: str) -> None:
     with closing(connect(database)) as conn, translated(database):
         tables = find_tables(conn)
         rows = [
-            {"name": c.name, "model": c.model, "items": catalog.count_embedded(conn, c, tables), "built": c.built}
+            {
+                "name": c.name,
+                "model": c.model,
+                "items": catalog.count_embedded(conn, c, tables),
+                "built": c.built,
+                "prefixes": c.prefixes.words or None,
+            }
             for c in catalog.collections(conn, tables)
             if tables
         ]

@@ -32,6 +32,36 @@ prefix_option = click.option(
     "--table-prefix", default="", help="Put this before the names of all tables that are made."
 )
 
+CHUNK_OPTIONS = (
+    click.option(
+        "--chunk/--no-chunk",
+        default=None,
+        help="Embed long texts in chunks, cut where their headings and paragraphs are; searches find rows by their best chunk.",
+    ),
+    click.option(
+        "--chunk-tokens",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="The most tokens of one chunk. Default: what suits the model.",
+    ),
+)
+
+
+def chunk_options(command: Any) -> Any:  # noqa: ANN401
+    """Add the options that say whether rows are embedded in chunks."""
+    for option in reversed(CHUNK_OPTIONS):
+        command = option(command)
+    return command
+
+
+def _chunk(wanted: bool | None, tokens: int | None, before: int | None = None) -> int | None:
+    """Return what the chunk options mean: tokens of one chunk, 0 for what suits the model, None for whole rows."""
+    if wanted is False and tokens:
+        raise click.UsageError("--no-chunk and --chunk-tokens contradict each other.")
+    if wanted is None and not tokens:
+        return before
+    return (tokens or 0) if wanted is not False else None
+
 
 @click.command()
 @click.argument("database", type=DATABASE)
@@ -50,6 +80,7 @@ prefix_option = click.option(
     help="Related rows kept for each row.",
 )
 @click.option("--name", help="Name of the collection. Default: the table's.")
+@chunk_options
 @dry_run_option
 @yes_option
 @max_cost_option
@@ -63,6 +94,8 @@ def add(
     model: str | None,
     similarities: int,
     name: str | None,
+    chunk: bool | None,
+    chunk_tokens: int | None,
     dry_run: bool,
     yes: bool,
     max_cost: float | None,
@@ -82,7 +115,8 @@ def add(
         config = replace(config, table_prefix=table_prefix)
     with closing(connect(database)) as conn:
         proposed = propose(conn, table, columns, key)
-    proposed = replace(proposed, name=name or proposed.name, model=model, similarities=similarities)
+    cut = _chunk(chunk, chunk_tokens)
+    proposed = replace(proposed, name=name or proposed.name, model=model, similarities=similarities, chunk=cut)
     click.echo(f"Embedding {', '.join(proposed.columns)} of {proposed.table} with {config.model_of(proposed)}.")
     spec = replace(spec_of(proposed, config), owner="add")
     options = Options(dry_run=dry_run, max_cost=max_cost)
@@ -105,6 +139,7 @@ def _yaml(proposed: Any, config: Config, database: Path) -> str:  # noqa: ANN401
         **({"key": list(proposed.key)} if proposed.key else {}),
         "model": config.model_of(proposed),
         "similarities": proposed.similarities,
+        **({"chunk": proposed.chunk or True} if proposed.chunk is not None else {}),
     }
     return str(
         yaml.safe_dump({"plugins": {"datasette-embeddings": {"collections": {proposed.name: block}}}}, sort_keys=False)
@@ -251,10 +286,14 @@ def _orphans(database: Path, config: Config) -> list[str]:
 @click.option("--template", help="Jinja template over the columns: what is embedded. Not for --files.")
 @click.option("-m", "--model", help="Model name, see `models`. Default: the collection's, else static.")
 @click.option("--prefix", "id_prefix", default="", help="Put this before every id. Not for --table.")
-@click.option("--prepend", default="", help="Put this before every text, e.g. 'passage: '.")
+@click.option(
+    "--prepend", help="Put this before every text, e.g. 'passage: '; '' for nothing. Default: what the model asks for, if anything."
+)
+@click.option("--prepend-query", help="Put this before every query, e.g. 'query: '. Default: what the model asks for.")
 @click.option(
     "--store/--no-store", default=None, help="Keep the text in the database. Default: yes, but not for --table."
 )
+@chunk_options
 @click.option("--metadata", is_flag=True, help="Keep the other columns as JSON, for FILE and --sql.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Texts sent to the model at once, at most.")
 @click.option("--delete-missing", is_flag=True, help="Remove items that this source does not have.")
@@ -336,6 +375,7 @@ def _embed_spec(database: Path, name: str, config: Config, given: dict[str, Any]
     from datasette_embeddings.catalog import QUERYABLE
     from datasette_embeddings.config import Prefix
     from datasette_embeddings.errors import ConfigError
+    from datasette_embeddings.sources import PARAGRAPH
     from datasette_embeddings.spec import Spec
 
     if not QUERYABLE.match(name):
@@ -343,16 +383,18 @@ def _embed_spec(database: Path, name: str, config: Config, given: dict[str, Any]
     before = _existing(database, name)
     store = given["store"] if given["store"] is not None else not given["table"]
     k = given["similarities"] if given["similarities"] is not None else (before.similarities or 10 if before else 10)
+    chunk = _chunk(given["chunk"], given["chunk_tokens"], before.chunk if before else None)
     return Spec(
         name,
-        _source(given, kind),
+        _source(given, kind, " " if chunk is None else PARAGRAPH),
         given["model"] or (before.model if before else config.default_model),
         "embed",
-        Prefix(given["prepend"]),
+        Prefix.of(given["prepend"], given["prepend_query"]),
         given["template"] or " ".join(given["columns"]),
         k,
         store,
         bool(given["table"] or given["delete_missing"]),
+        chunk,
     )
 
 
@@ -393,24 +435,29 @@ def _source_kind(given: dict[str, Any]) -> str:
     return named[0]
 
 
-def _source(given: dict[str, Any], kind: str) -> Source:
-    """Return the source that the options name."""
+def _source(given: dict[str, Any], kind: str, separator: str) -> Source:
+    """Return the source that the options name. *separator*: what stands between the fields of a row."""
     from datasette_embeddings.sources import FileSource, QuerySource, RecordSource, TableSource, read_records
 
-    prepend, template = given["prepend"], given["template"]
+    prepend, template = given["prepend"] or "", given["template"]
     if kind == "table":
-        return TableSource(given["table"], given["columns"], template, given["key"], prepend=prepend)
+        return TableSource(
+            given["table"], given["columns"], template, given["key"], prepend=prepend, separator=separator
+        )
     if kind == "files":
         folders = tuple((Path(folder), glob) for folder, glob in given["files"])
         return FileSource(folders, given["encodings"], prepend, given["id_prefix"])
     if kind == "sql":
-        return QuerySource(given["sql"], template, given["attach"], prepend, given["id_prefix"], given["metadata"])
-    stream, label = _stream(given["file"])
+        return QuerySource(
+            given["sql"], template, given["attach"], prepend, given["id_prefix"], given["metadata"], separator
+        )
+    stream, label = stream_of(given["file"])
     records = read_records(stream, label, given["form"], next(iter(given["encodings"]), None))
-    return RecordSource(records, label, template, prepend, given["id_prefix"], given["metadata"])
+    return RecordSource(records, label, template, prepend, given["id_prefix"], given["metadata"], separator)
 
 
-def _stream(name: str) -> tuple[Any, str]:
+def stream_of(name: str) -> tuple[Any, str]:
+    """Return a file opened for reading bytes, or standard input for `-`, and what to call it."""
     from datasette_embeddings.errors import SourceError
 
     if name == "-":

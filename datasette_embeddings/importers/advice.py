@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from datasette_embeddings.database import connect, quote, table_key, table_names, translated
 from datasette_embeddings.importers.peers import SHADOW
+from datasette_embeddings.models.prompts import card
 from datasette_embeddings.propose import text_columns
 from datasette_embeddings.sources import TableSource
 from datasette_embeddings.tables import NAMES, Tables, find_tables
@@ -83,8 +84,9 @@ def _yaml(path: Path, target: Target) -> str:
         block |= {"sql": source.sql}
     if source and source.template:
         block["template"] = source.template
-    if target.prefix.document or target.prefix.query:
-        block["prefix"] = {"document": target.prefix.document, "query": target.prefix.query}
+    said = {"document": target.prefix.document or "", "query": target.prefix.query or ""}
+    if any(said.values()) or card(target.model):  # what is here was not made with the prompts that its model asks for
+        block["prefix"] = said
     block |= {"model": target.model, "similarities": target.similarities}
     plugins = {"datasette-embeddings": {"collections": {target.name: block}}}
     return str(yaml.safe_dump({"plugins": plugins}, sort_keys=False, allow_unicode=True))

@@ -90,7 +90,7 @@ def _rows(conn: sqlite3.Connection, target: Target) -> tuple[dict[str, bytes | N
     source = target.source
     assert source is not None
     if target.texts:
-        plan = embed.plan(source.rows(conn), {}, store_content=False, delete_missing=True)
+        plan = embed.plan(source.rows(conn), embed.Stored(), store_content=False, delete_missing=True)
         with closing(plan.pending):
             return dict(plan.pending.execute("select id, hash from items").fetchall()), plan.issues
     assert isinstance(source, TableSource)

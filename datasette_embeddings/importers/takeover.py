@@ -212,7 +212,8 @@ def _write(store: Store, task: Task, renamed: Mapping[str, str], report: Reporte
         source=target.describe(task.origin),
         template=target.template,
         dimensions=found.dimensions,
-        query_prefix=target.prefix.query or None,
+        document_prefix=target.prefix.document or "",
+        query_prefix=target.prefix.query or "",
     )
     vectors = usable_vectors(store.conn, task.origin, found)
     with report.progress(f"taking over {target.name}", len(found.hashes)) as advance:

@@ -10,6 +10,7 @@ from datasette_embeddings.catalog import QUERYABLE
 from datasette_embeddings.config import Prefix
 from datasette_embeddings.errors import ConfigError
 from datasette_embeddings.models import stored_name
+from datasette_embeddings.models.prompts import card
 from datasette_embeddings.sources import QuerySource, TableSource
 from datasette_embeddings.spec import spec_of
 
@@ -104,7 +105,13 @@ def _as_asked(
         return _as_configured(configured, stored, config)
     source, texts = _source(origin, request)
     identity = request.template or " ".join(request.columns) or None
-    return Target(name, stored, source, texts, identity, Prefix(request.prepend))
+    return Target(name, stored, source, texts, identity, _prefix(request.prepend, stored))
+
+
+def _prefix(prepend: str, model: str) -> Prefix:
+    """Return what was put before the texts, and what belongs before queries then: nothing, where there was nothing."""
+    known = card(model) if prepend else None
+    return Prefix(prepend, known.query if known else "")
 
 
 def _as_configured(configured: CollectionConfig, model: str, config: Config) -> Target:

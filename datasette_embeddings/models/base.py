@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from datasette_embeddings.errors import ModelError
+from datasette_embeddings.models.prompts import NO_PROMPTS, Prompts, before
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -74,7 +75,8 @@ class EmbeddingModel(ABC):
         remote: texts leave this machine.
         in_process: runs in this process, so that a few more texts cost nobody anything.
         quick: even the longest query takes a millisecond or so, so that SQL may wait for it where it stands.
-        asymmetric: `purpose` changes the vector.
+        asymmetric: `purpose` changes the vector, also where the prompt is the same.
+        prompts: what stands before documents and before queries unless a caller says otherwise.
         usd_per_million_tokens: price, None when unknown, 0.0 when local.
         batch_items, batch_tokens: bounds of one batch; tokens count padding (items x longest).
 
@@ -91,42 +93,49 @@ class EmbeddingModel(ABC):
     in_process: bool = True
     quick: bool = False
     asymmetric: bool = False
+    prompts: Prompts = NO_PROMPTS
     usd_per_million_tokens: float | None = 0.0
     batch_items: int = 256
     batch_tokens: int = 64_000
 
     @abstractmethod
-    def embed_batch(self, items: Sequence[Item], purpose: Purpose) -> Embedded:
-        """Return vectors for one batch of one modality; need not be normalised or checked."""
+    def embed_batch(self, items: Sequence[Item], purpose: Purpose, prompt: str = "") -> Embedded:
+        """Return vectors for one batch of one modality, *prompt* before each text; need not be normalised or checked."""
 
     def prepare(self) -> None:
         """Raise ModelError where texts could not be embedded now: a key or a package that only that needs is missing."""
         return
 
     def token_counts(self, items: Sequence[Item]) -> list[int]:
-        """Return how many tokens each item has, before any cut: an estimate unless the model can count."""
-        return [max(1, len(item) // CHARACTERS_PER_TOKEN) for item in items]
+        """Return how many tokens each item has as a document, before any cut: an estimate unless the model can count."""
+        return [max(1, len(item) // CHARACTERS_PER_TOKEN) for item in before(self.prompts.document, items)]
 
-    def embed(self, items: Sequence[Item], purpose: Purpose) -> Embedded:
-        """Return checked unit vectors for one batch, which must fit the model's bounds.
+    def prompt_of(self, purpose: Purpose, given: str | None) -> str:
+        """Return the prompt to use: the one *given*, where there is one ("" for none), else the model's own."""
+        return self.prompts.of(purpose) if given is None else given
+
+    def embed(self, items: Sequence[Item], purpose: Purpose, prompt: str | None = None) -> Embedded:
+        """Return checked unit vectors for one batch, which must fit the model's bounds; *prompt*: in place of the model's own.
 
         Raises ModelError when the model gives another number of vectors or of dimensions than it must.
         """
         if not items:
             return Embedded(np.zeros((0, self.dimensions or 0), np.float32))
-        return checked(self, self.embed_batch(items, purpose), len(items))
+        return checked(self, self.embed_batch(items, purpose, self.prompt_of(purpose, prompt)), len(items))
 
-    def embed_many(self, items: Sequence[Item], purpose: Purpose) -> Iterator[tuple[list[int], Embedded]]:
+    def embed_many(
+        self, items: Sequence[Item], purpose: Purpose, prompt: str | None = None
+    ) -> Iterator[tuple[list[int], Embedded]]:
         """Yield (positions, vectors) batch by batch, each as soon as it is there, longest texts last."""
         counts = self.token_counts(items)
         if self.max_tokens:
             counts = [min(count, self.max_tokens) for count in counts]
         for positions in plan_batches(counts, self.batch_items, self.batch_tokens):
-            yield positions, self.embed([items[position] for position in positions], purpose)
+            yield positions, self.embed([items[position] for position in positions], purpose, prompt)
 
-    def embed_one(self, item: Item, purpose: Purpose) -> NDArray[np.float32]:
+    def embed_one(self, item: Item, purpose: Purpose, prompt: str | None = None) -> NDArray[np.float32]:
         """Return the unit vector (d,) of one item; raises ModelError when it has none."""
-        embedded = self.embed([item], purpose)
+        embedded = self.embed([item], purpose, prompt)
         if embedded.failures:
             kind = NoKnownWord if embedded.failures[0] == NO_KNOWN_WORD else ModelError
             raise kind(f"{self.name} gives no vector for this: {embedded.failures[0]}")

@@ -15,7 +15,7 @@ from datasette_embeddings.errors import (
     ProviderError,
     nearest,
 )
-from datasette_embeddings.models import PROVIDERS
+from datasette_embeddings.models import PROVIDERS, prompts
 from datasette_embeddings.models.base import Embedded, EmbeddingModel
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 OURS = ("minilm", "static")
 """Models that `integrations.llm` gives to llm: asked for through llm, they are simply themselves."""
 
-SETTINGS = ("price", "batch_items")
+SETTINGS = ("price", "batch_items", *prompts.SETTINGS)
 
 BATCH_ITEMS = 100
 """Items of one call where the model names no number; what llm itself uses."""
@@ -47,7 +47,7 @@ def load(rest: str, settings: Mapping[str, Any]) -> EmbeddingModel:
 
 
 class LlmModel(EmbeddingModel):
-    """An adapter; *settings* may hold `price` (USD per million tokens) and `batch_items`.
+    """An adapter; *settings* may hold `price` (USD per million tokens), `batch_items` and prompts.
 
     llm does not say how many tokens a model reads or has read, nor which of its models send data elsewhere:
     one that needs a key counts as remote.
@@ -60,6 +60,7 @@ class LlmModel(EmbeddingModel):
             if key not in SETTINGS:
                 raise ConfigError(f"{self.name}: there is no setting {key}; {nearest(key, SETTINGS)}")
         self._model = find(rest)
+        self.prompts = prompts.prompts_of(self._model.model_id, settings)
         # An alias may come to mean another model one day; its vectors are then not the old ones.
         self.revision = "" if self._model.model_id == rest else self._model.model_id
         kinds = {"text": self._model.supports_text, "image": self._model.supports_binary}
@@ -78,14 +79,15 @@ class LlmModel(EmbeddingModel):
         except llm.NeedsKeyException as error:
             raise MissingKey(f"{self.name}: {error}") from None
 
-    def embed_batch(self, items: Sequence[Item], purpose: Purpose) -> Embedded:
-        """Return (n, d) float32 in the order of *items*; blank texts are not sent. llm knows no purposes.
+    def embed_batch(self, items: Sequence[Item], purpose: Purpose, prompt: str = "") -> Embedded:
+        """Return (n, d) float32 in the order of *items*; blank texts are not sent. llm knows no purposes, nor prompts.
 
         Raises MissingKey, ModelError, or ProviderError for a remote model, when it fails or gives a wrong number.
         """
         failures = {at: "the text is empty" for at, item in enumerate(items) if not item.strip()}
         sent = [at for at in range(len(items)) if at not in failures]
-        rows = self._rows([items[at] for at in sent])
+        texts = prompts.before(prompt, items)
+        rows = self._rows([texts[at] for at in sent])
         vectors = np.zeros((len(items), rows.shape[1]), np.float32)
         vectors[sent] = rows
         return Embedded(vectors, failures, sum(self.token_counts([items[at] for at in sent])))

@@ -21,10 +21,11 @@ from datasette_embeddings.errors import ConfigError, MissingKey, ProviderError, 
 from datasette_embeddings.models.base import Embedded, EmbeddingModel
 from datasette_embeddings.models.openai_answer import place, usage
 from datasette_embeddings.models.openai_client import Call, make_client, within
+from datasette_embeddings.models.prompts import before, prompts_of
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
     from openai import OpenAI
@@ -88,6 +89,8 @@ SETTINGS = {
     "max_retries": "a whole number from 0 to 20",
     "timeout": "seconds, more than 0",
     "price": "USD per million tokens, 0 or more",
+    "query_prompt": "a text",
+    "document_prompt": "a text",
 }
 """Setting -> what it must be. `max_tokens`: how much of a text the model reads; `timeout`: of one try."""
 
@@ -136,8 +139,9 @@ class OpenAIModel(EmbeddingModel):
 
     def __init__(self, rest: str, settings: Mapping[str, Any]) -> None:
         self.name = f"openai/{rest}"
-        check_settings(self.name, settings)
+        check_settings(self.name, settings, SETTINGS, CHECKS)
         self._model, variant = VARIANTS.get(rest, (rest, None))
+        self.prompts = prompts_of(rest, settings)
         self._asked = settings.get("dimensions", variant)
         native = DIMENSIONS.get(self._model)
         if self._asked and native and self._asked > native:
@@ -174,9 +178,9 @@ class OpenAIModel(EmbeddingModel):
 
     def token_counts(self, items: Sequence[Item]) -> list[int]:
         """Return a cautious estimate for each text, from its UTF-8 bytes."""
-        return [max(1, -(-len(encode(item)) // BYTES_PER_TOKEN)) for item in items]
+        return [estimate(item) for item in before(self.prompts.document, items)]
 
-    def embed_batch(self, items: Sequence[Item], purpose: Purpose) -> Embedded:
+    def embed_batch(self, items: Sequence[Item], purpose: Purpose, prompt: str = "") -> Embedded:
         """Return (n, d) float32 in the order of *items*; blank texts are not sent, refused ones are failures.
 
         A text longer than max_tokens by estimate is cut after max_tokens * BYTES_PER_TOKEN bytes of UTF-8.
@@ -184,10 +188,11 @@ class OpenAIModel(EmbeddingModel):
         """
         if any(isinstance(item, bytes) for item in items):
             raise ProviderError(f"{self.name} embeds texts, not images: choose a model that has images")
-        counts = self.token_counts(items)
+        texts = before(prompt, items)
+        counts = [estimate(text) for text in texts]
         failures = {at: "the text is empty" for at, item in enumerate(items) if not item.strip()}
         sent = [at for at in range(len(items)) if at not in failures]
-        rows, refusals, tokens = self._embed_texts([self._cut(items[at]) for at in sent])
+        rows, refusals, tokens = self._embed_texts([self._cut(texts[at]) for at in sent])
         vectors = np.zeros((len(items), self.dimensions or 0), np.float32)
         for at, row in rows.items():
             vectors[sent[at]] = row
@@ -246,7 +251,7 @@ class OpenAIModel(EmbeddingModel):
         self._check_dimensions(vectors.shape[1])
         self._answered = True
         tokens = usage(answer)
-        return vectors, sum(self.token_counts(texts)) if tokens is None else tokens
+        return vectors, sum(map(estimate, texts)) if tokens is None else tokens
 
     def _check_dimensions(self, got: int) -> None:
         if self.dimensions is None:
@@ -308,14 +313,16 @@ class OpenAIModel(EmbeddingModel):
         raise ProviderError(f"{self.name}: {self._host}: {what}. Nothing of this batch was kept") from None
 
 
-def check_settings(name: str, settings: Mapping[str, Any]) -> None:
-    """Raise ConfigError for an unknown setting or an impossible value, without showing what may be a key."""
+def check_settings(
+    name: str, settings: Mapping[str, Any], known: Mapping[str, str], rules: Mapping[str, Callable[[Any], bool]]
+) -> None:
+    """Raise ConfigError for a setting not *known* or one that breaks its rule, without showing what may be a key."""
     for key, value in settings.items():
-        if key not in SETTINGS:
-            raise ConfigError(f"{name}: there is no setting {key}; {nearest(key, SETTINGS)}")
-        if not CHECKS[key](value):
+        if key not in known:
+            raise ConfigError(f"{name}: there is no setting {key}; {nearest(key, known)}")
+        if not rules[key](value):
             found = "something else, not shown as it may be a key" if key == "api_key" else repr(value)
-            raise ConfigError(f"{name}: {key} must be {SETTINGS[key]}, and is {found}")
+            raise ConfigError(f"{name}: {key} must be {known[key]}, and is {found}")
 
 
 def is_whole(value: object, low: int, high: float) -> bool:
@@ -337,6 +344,8 @@ CHECKS = {
     "max_retries": lambda value: is_whole(value, 0, 20),
     "timeout": lambda value: is_number(value) and value > 0,
     "price": is_number,
+    "query_prompt": lambda value: isinstance(value, str),
+    "document_prompt": lambda value: isinstance(value, str),
 }
 
 
@@ -389,6 +398,11 @@ def find_key(name: str, reference: Mapping[str, str] | None, base_url: str) -> s
     if not (key.isascii() and key.isprintable()):
         raise MissingKey(f"{name}: the environment variable {variable} holds characters that no API key has")
     return key
+
+
+def estimate(item: Item) -> int:
+    """Return cautiously how many tokens a text has."""
+    return max(1, -(-len(encode(item)) // BYTES_PER_TOKEN))
 
 
 def encode(item: Item) -> bytes:

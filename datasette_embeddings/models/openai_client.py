@@ -1,7 +1,8 @@
 """The `openai` package's client, bounded: in seconds and bytes, to one host, with the key kept out of logs.
 
 The SDK sends, waits and tries again. What it leaves open is closed here: its timeouts bound one read each, so
-that a server which drips holds a build for ever; it reads answers of any size; it follows redirects.
+that a server which drips holds a build for ever; it reads answers of any size; it follows redirects. What is
+made of the bytes of an answer is up to the Call, within the try: a subclass can hand them on as they come.
 """
 
 from __future__ import annotations
@@ -50,6 +51,19 @@ class Call:
     tries: int = 0
     trouble: str = "no try was made"
     answer: object = None
+    begun: bool = False
+    """Part of an answer was handed on: another try would repeat it, so what fails now is only noted as *trouble*."""
+
+    def try_ends(self, timeout: float) -> float:
+        """Return when the try that begins now must be over; *timeout*, seconds, is the client's."""
+        return min(time.monotonic() + timeout, self.until)
+
+    def sends(self, request: Any) -> None:  # noqa: ANN401 - of httpx or httpx2
+        """Called before each try."""
+
+    def receive(self, body: Iterator[bytes]) -> None:
+        """Make `answer` of the body of a success, or raise UnusableError."""
+        self.answer = parse(b"".join(body))
 
 
 class UnusableError(Exception):
@@ -114,45 +128,51 @@ def bounded_client(timeout: float, calls: threading.local) -> Callable[..., Any]
 
     class BoundedClient(openai.DefaultHttpxClient):  # type: ignore[misc]
         def send(self, request: object, *, stream: bool = False, **options: object) -> object:
-            """Send *request* once and return the answer, read in full whatever *stream* says."""
+            """Send *request* once, let the Call receive a success in full whatever *stream* says, return the rest."""
             call: Call = calls.current
-            until = min(time.monotonic() + timeout, call.until)
+            until = call.try_ends(timeout)
             if time.monotonic() >= call.until:
                 raise TimeoutError
             call.tries += 1
+            call.sends(request)
+            content = b""
             try:
                 answer = super().send(request, stream=True, **options)
                 try:
                     body = read(answer, until, call.most_bytes)
+                    if answer.is_success:
+                        call.receive(body)
+                    else:
+                        content = b"".join(body)
                 finally:
                     answer.close()
                 call.trouble = f"HTTP {answer.status_code}"
-                if answer.is_success:
-                    call.answer = parse(body)
             except UnusableError as error:
                 call.trouble = str(error)
-                raise http.RemoteProtocolError(call.trouble) from None
+                if not call.begun:
+                    raise http.RemoteProtocolError(call.trouble) from None
             except http.RequestError as error:
                 call.trouble = explain(error, http, timeout)
-                raise
+                if not call.begun:
+                    raise
             headers = {name: answer.headers[name] for name in ACTED_UPON if name in answer.headers}
-            return http.Response(answer.status_code, headers=headers, content=body, request=request)
+            return http.Response(answer.status_code, headers=headers, content=content, request=request)
 
     return BoundedClient
 
 
-def read(answer: Answer, until: float, most_bytes: int) -> bytes:
-    """Return the body; raises UnusableError when it is compressed, comes too slowly or is too long."""
+def read(answer: Answer, until: float, most_bytes: int) -> Iterator[bytes]:
+    """Yield the body as it comes; raises UnusableError when it is compressed, comes too slowly or is too long."""
     if answer.headers.get("content-encoding", "identity") != "identity":
         raise UnusableError("its answer is compressed, which was not asked for")
-    body = bytearray()
+    length = 0
     for piece in answer.iter_raw():
-        body += piece
-        if len(body) > most_bytes:
+        length += len(piece)
+        if length > most_bytes:
             raise UnusableError(f"its answer is longer than {most_bytes:,} bytes")
         if time.monotonic() > until:
             raise UnusableError("its answer comes too slowly")
-    return bytes(body)
+        yield piece
 
 
 def parse(body: bytes) -> object:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from datasette_embeddings.errors import ConfigError, MissingExtra, ModelError, SourceError
+from datasette_embeddings.models import prompts
 from datasette_embeddings.models.base import Embedded, EmbeddingModel
 from datasette_embeddings.models.images import open_image
 from datasette_embeddings.models.onnx import check_settings
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from datasette_embeddings.models.base import Item, Purpose
 
-SETTINGS = ("revision", "device", "truncate_dim", "query_prompt", "document_prompt", "batch_items")
+SETTINGS = ("revision", "device", "truncate_dim", *prompts.SETTINGS, "batch_items")
 
 EXTRA = "sentence-transformers"
 
@@ -74,11 +75,6 @@ class SentenceTransformersModel(EmbeddingModel):
         self.name = name
         self.revision = revision
         self.batch_items = _positive(name, settings, "batch_items") or BATCH_ITEMS
-        self._prompts = {
-            purpose: str(settings[f"{purpose}_prompt"])
-            for purpose in ("query", "document")
-            if f"{purpose}_prompt" in settings
-        }
         self._model = _open(name, folder, settings.get("device"), _positive(name, settings, "truncate_dim"))
         self._lock = threading.Lock()
         self.modalities = frozenset({"text", "image"} & set(getattr(self._model, "modalities", ["text"])))
@@ -86,9 +82,8 @@ class SentenceTransformersModel(EmbeddingModel):
             raise ModelError(
                 f"{name} embeds neither texts nor images, but {', '.join(map(str, self._model.modalities))}"
             )
-        known = {**(self._model.prompts or {}), **self._prompts}
-        routed = any(type(module).__name__ in {"Router", "Asym"} for module in self._model)
-        self.asymmetric = routed or known.get("query", "") != known.get("document", "")
+        self.prompts = prompts.prompts_of(name, settings, self._model.prompts, self._model.default_prompt_name)
+        self.asymmetric = any(type(module).__name__ in {"Router", "Asym"} for module in self._model)
         self.max_tokens = _whole(self._model.max_seq_length)
         dimension = (
             getattr(self._model, "get_embedding_dimension", None) or self._model.get_sentence_embedding_dimension
@@ -97,36 +92,38 @@ class SentenceTransformersModel(EmbeddingModel):
 
     def token_counts(self, items: Sequence[Item]) -> list[int]:
         """Return the true number of tokens of each text where the model has a common tokenizer, else an estimate."""
-        if all(isinstance(item, str) for item in items) and (lengths := self._lengths([str(item) for item in items])):
+        if all(isinstance(item, str) for item in items) and (
+            lengths := self._lengths(self.prompts.document, [str(item) for item in items])
+        ):
             return lengths
         return super().token_counts(items)
 
-    def _lengths(self, texts: list[str]) -> list[int]:
-        """Return token counts before any cut; [] where the tokenizer does not tell."""
+    def _lengths(self, prompt: str, texts: Sequence[str]) -> list[int]:
+        """Return token counts before any cut, the prompt's among them; [] where the tokenizer does not tell."""
         from transformers import PreTrainedTokenizerBase
 
         tokenizer = getattr(self._model, "tokenizer", None)
         if not isinstance(tokenizer, PreTrainedTokenizerBase) or not texts:
             return []
         with self._lock:
-            ids = tokenizer([readable(text) for text in texts], truncation=False, verbose=False)["input_ids"]
+            ids = tokenizer([prompt + readable(text) for text in texts], truncation=False, verbose=False)["input_ids"]
         return [len(row) for row in ids]
 
-    def embed_batch(self, items: Sequence[Item], purpose: Purpose) -> Embedded:
+    def embed_batch(self, items: Sequence[Item], purpose: Purpose, prompt: str = "") -> Embedded:
         """Return vectors of texts, or of images given as the bytes of their files; the library takes one kind a call."""
         texts = {n: readable(item) for n, item in enumerate(items) if isinstance(item, str)}
         images, failures = _open_images({n: item for n, item in enumerate(items) if isinstance(item, bytes)})
         self._require("text", texts)
         self._require("image", images)
         vectors: NDArray[np.float32] | None = None
-        for inputs in (self._wrapped(texts), images):
+        for inputs, text in ((self._wrapped(texts), prompt), (images, "")):
             if inputs:
-                rows = self._encode(list(inputs.values()), purpose)
+                rows = self._encode(list(inputs.values()), purpose, text)
                 vectors = np.zeros((len(items), rows.shape[1]), np.float32) if vectors is None else vectors
                 vectors[list(inputs)] = rows
         if vectors is None:
             vectors = np.zeros((len(items), self.dimensions or 0), np.float32)
-        lengths = self._lengths(list(texts.values()))
+        lengths = self._lengths(prompt, list(texts.values()))
         limit = self.max_tokens or max(lengths, default=0)
         cut = {n: length for n, length in zip(texts, lengths, strict=False) if length > limit}
         return Embedded(vectors, failures, tokens=sum(min(length, limit) for length in lengths), truncated=cut)
@@ -141,9 +138,9 @@ class SentenceTransformersModel(EmbeddingModel):
             return {n: {"text": text} for n, text in texts.items()}
         return dict(texts)
 
-    def _encode(self, inputs: list[Any], purpose: Purpose) -> NDArray[np.float32]:
+    def _encode(self, inputs: list[Any], purpose: Purpose, prompt: str) -> NDArray[np.float32]:
+        """Return vectors; "" is a prompt too: without it, the library would take one of the model's own."""
         encode = self._model.encode_query if purpose == "query" else self._model.encode_document
-        prompt = {"prompt": self._prompts[purpose]} if purpose in self._prompts else {}
         try:
             with self._lock:
                 vectors = encode(
@@ -152,7 +149,7 @@ class SentenceTransformersModel(EmbeddingModel):
                     show_progress_bar=False,
                     convert_to_numpy=True,
                     normalize_embeddings=True,
-                    **prompt,
+                    prompt=prompt,
                 )
         except (RuntimeError, ValueError, TypeError, IndexError) as error:  # what torch and transformers raise
             raise ModelError(f"{self.name} cannot embed a batch of {len(inputs)} items ({error})") from error

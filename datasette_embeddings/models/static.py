@@ -16,6 +16,7 @@ import numpy as np
 
 from datasette_embeddings.errors import ConfigError, ModelError
 from datasette_embeddings.models.base import Embedded, EmbeddingModel, Item, Purpose
+from datasette_embeddings.models.prompts import before
 from datasette_embeddings.models.wordpiece import WordPiece
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class StaticModel(EmbeddingModel):
         self.dimensions = table.shape[1]
         self.revision = revision
 
-    def embed_batch(self, items: Sequence[Item], purpose: Purpose) -> Embedded:
+    def embed_batch(self, items: Sequence[Item], purpose: Purpose, prompt: str = "") -> Embedded:
         """Return the sums (n, 256) of the items' rows; a text without a known token gets zeros.
 
         *unknown* words, of *words* with punctuation marks, are those whose first piece has no row (not in the vocabulary,
@@ -71,7 +72,7 @@ class StaticModel(EmbeddingModel):
         failures: dict[int, str] = {}
         truncated: dict[int, int] = {}
         rows: list[list[int]] = []
-        for position, item in enumerate(items):
+        for position, item in enumerate(before(prompt, items)):
             if isinstance(item, bytes):
                 failures[position] = f"{self.name} reads texts, this is an image"
                 rows.append([])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from datasette_embeddings.pages.ask import ask_page
 from datasette_embeddings.pages.collection import collection_page, index_page
 from datasette_embeddings.pages.embed import embed_json
 from datasette_embeddings.pages.item import item_page
@@ -28,5 +29,6 @@ def routes() -> Routes:
         (r"^/-/embeddings/embed\.json$", embed_json),
         (HERE + r"(?P<format>\.json)?$", collection_page),
         (HERE + r"/search(?P<format>\.json)?$", search_page),
+        (HERE + r"/ask(?P<format>\.json)?$", ask_page),
         (HERE + r"/item/(?P<item>[^/]+?)(?P<format>\.json)?$", item_page),
     ]

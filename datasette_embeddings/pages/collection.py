@@ -115,8 +115,9 @@ def _issues(conn: sqlite3.Connection, place: Place) -> list[tuple[str, str, str]
 def _examples(conn: sqlite3.Connection, place: Place) -> list[Result]:
     """Return some items from all over a collection, the same at every visit."""
     tables, collection = current(conn, place)
-    number = catalog.count_embedded(conn, collection, tables)
+    number = catalog.count_items(conn, collection, tables)
     sql = f"select id from {tables.embeddings} where collection_id = ? order by id limit 1 offset ?"
     places = sorted({number * n // EXAMPLE_ITEMS for n in range(EXAMPLE_ITEMS)}) if number else []
-    ids = [conn.execute(sql, [collection.id, offset]).fetchone()[0] for offset in places]
-    return results_of(conn, tables, collection, [Hit(item, 0.0) for item in ids], label=place.label)
+    items = [conn.execute(sql, [collection.id, offset]).fetchone()[0] for offset in places]
+    rows = dict.fromkeys(collection.row_of(item) for item in items)
+    return results_of(conn, tables, collection, [Hit(row, 0.0) for row in rows], label=place.label)

@@ -21,7 +21,7 @@ from datasette_embeddings.pages.answering import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from datasette.app import Datasette
     from datasette.utils.asgi import Request, Response
@@ -52,10 +52,11 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
         "found": found,
         "floor": place.collection.noise_floor,
         "facets": await facets_of(place, text, k, pairs),
-        "chips": [(_words(pair), _url(place, text, k, [other for other in pairs if other != pair])) for pair in pairs],
+        "chips": chips_of(pairs, lambda others: _url(place, text, k, others)),
         "sql_url": await sql_url(place, found),
         "table_url": _table_url(place, text, pairs),
         "more_url": _url(place, text, k * 2, pairs) if len(found.results) == k else None,
+        "ask_url": f"{place.url}/ask?{urlencode([('q', text), *pairs])}",
         "by_post": asks_by_post(place),
         "private": not await place.is_public(),
     }
@@ -83,10 +84,20 @@ def filter_pairs(request: Request) -> list[tuple[str, str]]:
     pairs = [
         (name, value) for name in request.args for value in request.args.getlist(name) if name not in OWN_ARGUMENTS
     ]
+    return require_filters(pairs)
+
+
+def require_filters(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return pairs that may be filters; raises EmbeddingsError for what is none."""
     for name, _ in pairs:
         if not is_filter(name):
             raise EmbeddingsError(f"{name!r} is no argument of this page; it takes q, k, and filters by column")
     return pairs
+
+
+def chips_of(pairs: Sequence[tuple[str, str]], url: Callable[[list[tuple[str, str]]], str]) -> list[tuple[str, str]]:
+    """Return each filter in words, with the address of the page without it."""
+    return [(_words(pair), url([other for other in pairs if other != pair])) for pair in pairs]
 
 
 def _as_dict(place: Place, text: str, found: Found) -> dict[str, Any]:

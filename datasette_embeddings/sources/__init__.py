@@ -7,9 +7,10 @@ that no row is lost without a word.
 from datasette_embeddings.sources.files import FileSource, read_text
 from datasette_embeddings.sources.records import RecordSource, read_records
 from datasette_embeddings.sources.row import Row, Source, content_hash
-from datasette_embeddings.sources.tables import QuerySource, TableSource
+from datasette_embeddings.sources.tables import PARAGRAPH, QuerySource, TableSource, content_of, table_source
 
 __all__ = [
+    "PARAGRAPH",
     "FileSource",
     "QuerySource",
     "RecordSource",
@@ -17,6 +18,8 @@ __all__ = [
     "Source",
     "TableSource",
     "content_hash",
+    "content_of",
     "read_records",
     "read_text",
+    "table_source",
 ]

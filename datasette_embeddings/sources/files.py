@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from datasette_embeddings.errors import SourceError
@@ -33,12 +34,13 @@ class FileSource:
             for path in _matching(folder, glob):
                 if path.is_file():
                     item = self.id_prefix + path.relative_to(folder).as_posix()
-                    yield make_row(item, lambda path=path, folder=folder: self._text(path, folder))  # type: ignore[misc]
+                    render = partial(self._text, path, folder)
+                    yield make_row(item, render, prepend=self.prepend)
 
     def _text(self, path: Path, folder: Path) -> str:
         if not path.resolve().is_relative_to(folder.resolve()):
             raise SourceError("a link that leads out of the folder")
-        return self.prepend + read_text(path, self.encodings)
+        return read_text(path, self.encodings)
 
     def describe(self) -> dict[str, Any]:
         """Return the globs; the folders' places on this machine stay out of the file."""

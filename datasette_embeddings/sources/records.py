@@ -28,6 +28,7 @@ class RecordSource:
     prepend: str = ""
     id_prefix: str = ""
     metadata: bool = False
+    separator: str = " "
 
     def rows(self, conn: sqlite3.Connection) -> Iterator[Row]:
         """Yield every record."""

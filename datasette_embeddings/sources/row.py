@@ -44,8 +44,10 @@ class Source(Protocol):
         """Return what `embeddings_collections.source` keeps."""
 
 
-def make_row(item: str | None, render: Callable[[], str | bytes], metadata: str | None = None) -> Row:
-    """Return a row with its content, or with the reason why it has none."""
+def make_row(
+    item: str | None, render: Callable[[], str | bytes], metadata: str | None = None, prepend: str = ""
+) -> Row:
+    """Return a row with its content, *prepend* before what there is of it, or with the reason why it has none."""
     if item is None:
         return Row(None, None)
     item, metadata = whole(item), whole(metadata) if metadata else metadata
@@ -55,7 +57,7 @@ def make_row(item: str | None, render: Callable[[], str | bytes], metadata: str 
         return Row(item, None, str(error))
     if isinstance(content, bytes):
         return Row(item, content, metadata=metadata)
-    content = whole(content)
+    content = whole(prepend + content) if content.strip() else ""
     cut = len(content) > MAX_TEXT_CHARACTERS
     return Row(item, content[:MAX_TEXT_CHARACTERS], metadata=metadata, cut=cut)
 
@@ -71,12 +73,15 @@ def whole(text: str) -> str:
 
 
 def row_of_values(source: QuerySource | RecordSource, names: Sequence[str], values: Sequence[object]) -> Row:
-    """Return the row of an id and further values, joined as `llm embed-multi` joins them."""
+    """Return the row of an id and further values, joined as `llm embed-multi` joins them, or by the source's own separator."""
     item = item_id((values[0],))
     fields = dict(zip(names, values, strict=True))
-    render = templating.template(source.template, tuple(names)) if source.template else templating.joined(names[1:])
+    if source.template:
+        render = templating.template(source.template, tuple(names))
+    else:
+        render = templating.joined(names[1:], source.separator)
     kept = json.dumps(dict(list(fields.items())[1:]), ensure_ascii=False, default=str) if source.metadata else None
-    return make_row(None if item is None else source.id_prefix + item, lambda: source.prepend + render(fields), kept)
+    return make_row(None if item is None else source.id_prefix + item, lambda: render(fields), kept, source.prepend)
 
 
 def without_empty(**values: object) -> dict[str, Any]:

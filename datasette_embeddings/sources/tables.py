@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from datasette_embeddings import templating
 from datasette_embeddings.database import column_names, item_id, quote, real_name, table_key
-from datasette_embeddings.errors import SourceError, nearest
+from datasette_embeddings.errors import ConfigError, SourceError, nearest
 from datasette_embeddings.sources.row import Row, make_row, row_of_values, without_empty
 from datasette_embeddings.sources.selecting import attached, fetched, select
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from datasette_embeddings.catalog import Collection
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class TableSource:
     key: tuple[str, ...] = ()
     where: str | None = None
     prepend: str = ""
+    separator: str = " "
 
     def resolve(self, conn: sqlite3.Connection) -> TableSource:
         """Return the same with names as stored and the key found; raises SourceError or ConfigError."""
@@ -34,13 +38,13 @@ class TableSource:
         known = column_names(conn, table)
         columns = tuple(_real_column(name, known, table) for name in self.columns)
         key = tuple(_real_column(name, [*known, "rowid"], table) for name in self.key)
-        return TableSource(
-            table, columns, self.template, key or table_key(conn, table).columns, self.where, self.prepend
-        )
+        return replace(self, table=table, columns=columns, key=key or table_key(conn, table).columns)
 
     def renderer(self, fields: Sequence[str]) -> Callable[[Mapping[str, object]], str]:
         """Return what makes the text of a row that has *fields*."""
-        return templating.template(self.template, tuple(fields)) if self.template else templating.joined(self.columns)
+        if self.template:
+            return templating.template(self.template, tuple(fields))
+        return templating.joined(self.columns, self.separator)
 
     def rows(self, conn: sqlite3.Connection) -> Iterator[Row]:
         """Yield every row of the table."""
@@ -54,13 +58,45 @@ class TableSource:
         width = len(source.key)
         for values in fetched(select(conn, sql), sql):
             row = dict(zip(fields, values[width:], strict=True))
-            yield make_row(item_id(values[:width]), lambda row=row: self.prepend + render(row))  # type: ignore[misc]
+            yield make_row(item_id(values[:width]), partial(render, row), prepend=self.prepend)
 
     def describe(self) -> dict[str, Any]:
         """Return the table, its key and what of it is embedded."""
         return without_empty(
             table=self.table, key=list(self.key), columns=list(self.columns), where=self.where, prepend=self.prepend
         )
+
+
+PARAGRAPH = "\n\n"
+"""What stands between the columns of a row that is embedded in chunks, so that each begins a part of its own."""
+
+
+def table_source(collection: Collection) -> TableSource | None:
+    """Return the table that a collection was made from, as the file remembers it; None for one made otherwise."""
+    source = collection.source or {}
+    if not collection.table:
+        return None
+    columns = tuple(source.get("columns", ()))
+    return TableSource(
+        collection.table,
+        columns,
+        None if columns else collection.template,
+        collection.key,
+        source.get("where"),
+        source.get("prepend", ""),
+        PARAGRAPH if collection.chunk else " ",
+    )
+
+
+def content_of(collection: Collection, row: Mapping[str, object]) -> str | None:
+    """Return what would be embedded of a row of the source now, its prefix included; None where that cannot be told."""
+    source = table_source(collection)
+    if source is None or not (source.columns or source.template):
+        return None
+    try:
+        return source.prepend + source.renderer(list(row))(row)
+    except (SourceError, ConfigError, KeyError):
+        return None
 
 
 @dataclass(frozen=True)
@@ -73,6 +109,7 @@ class QuerySource:
     prepend: str = ""
     id_prefix: str = ""
     metadata: bool = False
+    separator: str = " "
     reads: set[str] = field(default_factory=set, compare=False)
 
     def rows(self, conn: sqlite3.Connection) -> Iterator[Row]:

@@ -31,6 +31,10 @@ PAGES = {
     "filtered": f"{SEARCH}?q=final&topic=sport&k=3",
     "empty": SEARCH,
     "nothing": f"{SEARCH}?q=final&topic=none",
+    "ask": f"{COLLECTION}/ask?q=what+happened+at+the+coast%3F",
+    "ask-filtered": f"{COLLECTION}/ask?q=who+won+the+final%3F&topic=sport&k=2",
+    "ask-empty": f"{COLLECTION}/ask",
+    "ask-nothing": f"{COLLECTION}/ask?q=flibbertigibbet+zorp",
     "item": f"{COLLECTION}/item/news~2Frates",
     "without-vector": f"{COLLECTION}/item/news~2Fempty",
     "row": "/news/articles/news~2Frates",
@@ -45,6 +49,8 @@ HOSTILE_PATHS = [
     COLLECTION,
     f"{SEARCH}?q={quote_plus(HOSTILE)}",
     f"{SEARCH}?q=weather&topic={quote_plus(HOSTILE)}",
+    f"{COLLECTION}/ask?q={quote_plus(HOSTILE)}",
+    f"{COLLECTION}/ask?q=weather&topic={quote_plus(HOSTILE)}",
     f"{SEARCH}?{quote_plus(HOSTILE)}=1",
     f"{SEARCH}?q=weather&k={quote_plus(HOSTILE)}",
     f"{COLLECTION}/item/{HOSTILE_ID}",
@@ -217,7 +223,7 @@ def assert_readable(visit: Visit, root: str, rules: object) -> None:
 @pytest.mark.parametrize(("scheme", "dark"), [("light", False), ("dark", True)])
 def test_dark_pages_are_ours_only(browser: Browser, site: str, scheme: str, dark: bool) -> None:
     with visiting(browser, site, color_scheme=scheme) as visit:
-        for name, ours in [("index", True), ("collection", True), ("search", True), ("item", True), ("row", False)]:
+        for name, ours in [("index", True), ("collection", True), ("search", True), ("ask", True), ("item", True), ("row", False)]:
             visit.go(PAGES[name])
             is_dark = brightness(visit.ask("getComputedStyle(document.body).backgroundColor")) < 128
             assert is_dark == (dark and ours), name

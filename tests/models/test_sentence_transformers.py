@@ -102,11 +102,13 @@ def test_prompts_of_the_model_and_of_the_settings(bert, tmp_path):
     plain = load(bert)
     expected = plain.embed_one("query: cat", "document")
     own = load(write_bert(tmp_path / "prompted", query="query: ", document="passage: "))
-    assert own.asymmetric
+    assert own.prompts == ("passage: ", "query: ", "as its files say")
     np.testing.assert_allclose(own.embed_one("cat", "query"), expected, atol=1e-6)
     given = load(bert, query_prompt="query: ")
-    assert given.asymmetric
     np.testing.assert_allclose(given.embed_one("cat", "query"), expected, atol=1e-6)
+    np.testing.assert_allclose(own.embed_one("cat", "query", ""), plain.embed_one("cat", "query"), atol=1e-6)
+    np.testing.assert_allclose(plain.embed_one("cat", "document", "query: "), expected, atol=1e-6)
+    assert own.token_counts(["cat"]) == plain.token_counts(["passage: cat"])
     np.testing.assert_allclose(given.embed_one("cat", "document"), plain.embed_one("cat", "document"), atol=1e-6)
 
 

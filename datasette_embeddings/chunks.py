@@ -1,0 +1,94 @@
+"""What the chunks of rows say, read where they are shown: cut out of the row as it is, or as it was stored."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, NamedTuple
+
+from datasette_embeddings import catalog
+from datasette_embeddings.labels import joinable
+from datasette_embeddings.rows import source_row
+from datasette_embeddings.sources import content_hash, content_of
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+
+    from datasette_embeddings.catalog import Collection
+    from datasette_embeddings.tables import Tables
+
+
+class Part(NamedTuple):
+    """A chunk: its row, the headings it stands under, joined by " > ", and its text.
+
+    The text is None where it cannot be told: its row was edited since, or is gone.
+    """
+
+    row: str
+    heading: str
+    text: str | None
+
+
+def parts_of(conn: sqlite3.Connection, tables: Tables, collection: Collection, items: Sequence[str]) -> dict[str, Part]:
+    """Return what some chunks say, by their ids."""
+    if not items:
+        return {}
+    found = conn.execute(
+        'select c.id, c.parent_id, c.start, c."end", c.heading, c.row_hash, '
+        f"case when e.content_hash = c.content_hash then e.content end from {tables.chunks} c "
+        f"join {tables.embeddings} e on e.collection_id = c.collection_id and e.id = c.id "
+        "where c.collection_id = ? and c.id in (select value from json_each(?))",
+        [collection.id, json.dumps(list(items))],
+    ).fetchall()
+    texts = _row_texts(conn, collection, {row[1]: row[5] for row in found})
+    return {
+        item: Part(row, heading, _stored(content, end - start) or _slice(texts.get(row), start, end))
+        for item, row, start, end, heading, _, content in found
+    }
+
+
+def _row_texts(conn: sqlite3.Connection, collection: Collection, hashes: dict[str, bytes]) -> dict[str, str]:
+    """Return the text of each row that is as it was when it was cut; *hashes*: row -> hash of that text."""
+    if not joinable(conn, collection):
+        return {}
+    prepend = len((collection.source or {}).get("prepend", ""))
+    found = {}
+    for row, digest in hashes.items():
+        content = content_of(collection, source_row(conn, collection, row) or {})
+        if content is not None and content_hash(content) == digest:
+            found[row] = content[prepend:]
+    return found
+
+
+def _stored(content: object, characters: int) -> str | None:
+    """Return a chunk's text from what is stored of it, which begins with its prefix and headings."""
+    return content[-characters:] if isinstance(content, str) else None
+
+
+def _slice(text: str | None, start: int, end: int) -> str | None:
+    return None if text is None else text[start:end]
+
+
+def stored_texts(
+    conn: sqlite3.Connection, tables: Tables, collection: Collection, rows: Sequence[str]
+) -> dict[str, str | None]:
+    """Return the stored text of some rows, None where none is stored."""
+    if not collection.chunk:
+        return catalog.item_texts(conn, collection, rows, tables)
+    return {row: _joined(conn, tables, collection, row) for row in rows}
+
+
+def _joined(conn: sqlite3.Connection, tables: Tables, collection: Collection, row: str) -> str | None:
+    """Return the text that the stored chunks of a row are parts of."""
+    chunks = conn.execute(
+        f'select c.start, c."end", e.content from {tables.chunks} c join {tables.embeddings} e '
+        "on e.collection_id = c.collection_id and e.id = c.id where c.collection_id = ? and c.parent_id = ? order by c.position",
+        [collection.id, row],
+    )
+    text, covered = "", 0
+    for start, end, content in chunks:
+        if not isinstance(content, str):
+            return None
+        text += content[-(end - start) :][max(0, covered - start) :]
+        covered = end
+    return text or None
