@@ -17,11 +17,13 @@ from bench.common import ROOT, circumstances, say
 
 FOLDER = Path(__file__).parent
 RESULTS = ROOT / "docs" / "performance.md"
+SHARED = {"common", "corpora"}
+"""Modules that measure nothing."""
 
 
 def benches() -> dict[str, str]:
     """Return name -> what it measures, the first line of the module's docstring."""
-    names = sorted(path.stem for path in FOLDER.glob("[a-z]*.py") if path.stem != "common")
+    names = sorted(path.stem for path in FOLDER.glob("[a-z]*.py") if path.stem not in SHARED)
     return {name: about(FOLDER / f"{name}.py") for name in names}
 
 

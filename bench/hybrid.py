@@ -2,19 +2,16 @@
 
 Every set is a table in a file that `datasette embeddings build` built with both models, and every search is that of the
 package on this file: `embed_search` and `embed_hybrid` in SQL, FTS5 by the index that the build keeps. The other ways to join are
-computed of the same scores. Sets: those of scripts/fit_corpus.py, `evaluation_sets` (`--til CLONE` adds til; downloads 30 MB
+computed of the same scores. Sets are those of bench/corpora.py: of scripts/fit_corpus.py, `evaluation_sets` (`--til CLONE` adds til; downloads 30 MB
 at the first run); of the demonstration title -> body, heading -> page, and questions; questions in other words than their answer (asked.json).
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import re
 import sqlite3
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -22,41 +19,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench import common, functions_quality
-from datasette_embeddings import fulltext, register, search
+from bench import common, corpora
+from bench.corpora import Asked, Corpus
+from datasette_embeddings import evaluation, fulltext, register, search
 from datasette_embeddings.catalog import Collection, find_collection
 from datasette_embeddings.search import Scored
 from datasette_embeddings.tables import Tables, find_tables
-from scripts import fit_corpus
 
-ASKED = Path(__file__).parent / "asked.json"
 MODELS = ("static", "minilm")
-DEPTH = 10
-"""Right answers below the tenth place count as not found."""
+DEPTH = evaluation.DEPTH
 
 ALL_OF = 60
 """Of sets with more queries every second one is asked: how to join was chosen among eight ways on the others."""
 
-RESAMPLES = 10_000
 RRF = 60
 WAYS = ("z-score sum", "reciprocal ranks", "hybrid")
 COLLECTION = "{model}: {{database: {database}, table: documents, columns: [text], model: {model}, similarities: 0}}"
-
-
-class Asked(NamedTuple):
-    """One query, and the documents that answer it."""
-
-    text: str
-    right: frozenset[str]
-
-
-class Corpus(NamedTuple):
-    """Documents by id, and what they are asked. *floor*: whether they are in the table of noise floors."""
-
-    name: str
-    documents: dict[str, str]
-    queries: list[Asked]
-    floor: bool = False
 
 
 class Answers(NamedTuple):
@@ -104,17 +82,17 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def quick_sets() -> Iterator[Corpus]:
     """Yield the one set that needs no download."""
-    yield sentences(json.loads(ASKED.read_text("utf-8"))["sentences"])
+    yield corpora.sentences(corpora.asked()["sentences"])
 
 
 def all_sets(til: Path | None, table: common.Table) -> Iterator[Corpus]:
     """Yield every set that can be had here; the table says which cannot."""
-    asked = json.loads(ASKED.read_text("utf-8"))
+    asked = corpora.asked()
     made: list[Callable[[], Iterable[Corpus]]] = [
-        lambda: fitted(til, asked["til"]),
-        lambda: articles(asked["articles"]),
-        lambda: [functions()],
-        lambda: [sentences(asked["sentences"])],
+        lambda: corpora.fitted(til, asked["til"]),
+        lambda: corpora.articles(asked["articles"]),
+        lambda: [corpora.functions()],
+        lambda: [corpora.sentences(asked["sentences"])],
     ]
     for make in made:
         try:
@@ -123,73 +101,6 @@ def all_sets(til: Path | None, table: common.Table) -> Iterator[Corpus]:
             table.note(f"left out, as it cannot be had here: {error}")
     if til is None:
         table.note("til was left out: `--til` names a clone of https://github.com/simonw/til.")
-
-
-def fitted(til: Path | None, asked: Sequence[tuple[str, str]]) -> Iterator[Corpus]:
-    """Yield the evaluation sets of the static model, one right document to each query."""
-    for name, pairs in fit_corpus.evaluation_sets(til).items():
-        documents = {str(number): pair.document for number, pair in enumerate(pairs)}
-        queries = [Asked(pair.query, frozenset({str(number)})) for number, pair in enumerate(pairs)]
-        yield Corpus(name, documents, queries, floor=True)
-        if name == "til":
-            titles = {str(number): pair.query for number, pair in enumerate(pairs)}
-            whole = {item: f"{titles[item]}\n\n{body}" for item, body in documents.items()}
-            yield Corpus("til, in other words", whole, by_title(asked, titles))
-
-
-def articles(asked: Sequence[tuple[str, str]]) -> Iterator[Corpus]:
-    """Yield the three sets of the demonstration's articles."""
-    from demo import articles
-
-    rows = [(row[0], row[1], row[4]) for row in articles.rows()]
-    times = Counter(title for _, title, _ in rows)
-    bodies = {item: body for item, _, body in rows}
-    titles = [Asked(title, frozenset({item})) for item, title, _ in rows if times[title] == 1]
-    whole = {item: f"{title}\n\n{body}" for item, title, body in rows}
-    yield Corpus("articles: title -> body", bodies, titles)
-    yield Corpus("articles: heading -> page", whole, headings(rows), floor=True)
-    yield Corpus("articles, in other words", whole, by_title(asked, {item: title for item, title, _ in rows}))
-
-
-def headings(rows: Sequence[tuple[str, str, str]]) -> list[Asked]:
-    """Return the section headings of two words and more that one page has, in an order that says nothing."""
-    pages: dict[str, set[str]] = {}
-    for item, title, body in rows:
-        prose = re.sub(r"^(```|~~~).*?^\1", "", body, flags=re.MULTILINE | re.DOTALL)  # "# ..." is a comment in code
-        for heading in re.findall(r"^#{1,4} +(.+?)\s*#*$", prose, re.MULTILINE):
-            if heading.lower() != title.lower() and len(heading.split()) > 1:
-                pages.setdefault(heading, set()).add(item)
-    alone = [heading for heading, items in pages.items() if len(items) == 1]
-    alone.sort(key=lambda heading: hashlib.sha256(heading.encode()).digest())
-    return [Asked(heading, frozenset(pages[heading])) for heading in alone]
-
-
-def functions() -> Corpus:
-    """Return the demonstration's functions and the twenty questions on them."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "functions.db"
-        functions_quality.fill(path, None)
-        with closing(sqlite3.connect(path)) as conn:
-            documents = dict(conn.execute("select id, symbol || char(10, 10) || code from functions").fetchall())
-    questions = json.loads(functions_quality.QUESTIONS.read_text("utf-8"))["questions"]
-    asked = [Asked(one["question"], frozenset(one["answers"]) & documents.keys()) for one in questions]
-    return Corpus("functions, questions", documents, asked, floor=True)
-
-
-def sentences(asked: Sequence[tuple[str, str]]) -> Corpus:
-    """Return the demonstration's sentences."""
-    from demo import sentences
-
-    documents = {str(row[0]): str(row[1]) for row in sentences.rows()}
-    return Corpus("sentences, in other words", documents, by_title(asked, documents), floor=True)
-
-
-def by_title(asked: Sequence[tuple[str, str]], titles: dict[str, str]) -> list[Asked]:
-    """Return questions whose answer is named by its title."""
-    items: dict[str, set[str]] = {}
-    for item, title in titles.items():
-        items.setdefault(title, set()).add(item)
-    return [Asked(question, frozenset(items[title])) for question, title in asked if title in items]
 
 
 # ---------------------------------------------------------------- searches
@@ -265,8 +176,7 @@ def answers(searches: Searches, queries: Sequence[Asked]) -> Answers:
     reciprocal: dict[str, list[float]] = {}
     for query in queries:
         for name, items in searches.found(query.text).items():
-            rank = next((n for n, item in enumerate(items, 1) if item in query.right), 0)
-            reciprocal.setdefault(name, []).append(1 / rank if rank else 0.0)
+            reciprocal.setdefault(name, []).append(evaluation.reciprocal_rank(items, query.right, DEPTH))
     found = {name: np.array(values) for name, values in reciprocal.items()}
     return Answers(found, {name: values > 0 for name, values in found.items()})
 
@@ -292,7 +202,7 @@ class Tallies:
             if name == "hybrid" and not quick:
                 table.goal("hybrid, significantly below the better of the two", worse, 0, f"of {len(rows)}")
         for model, parts in self.other_words.items():
-            mean, low, high = difference(np.concatenate(parts))
+            mean, low, high = evaluation.interval(np.concatenate(parts), seed=common.SEED)
             count = sum(map(len, parts))
             table.note(
                 f"{model}, all {count} questions together, hybrid - vectors: {mean:+.3f} [{low:+.3f}, {high:+.3f}]."
@@ -307,7 +217,7 @@ def measure(conn: sqlite3.Connection, corpus: Corpus, model: str, table: common.
     reciprocal = by_way.reciprocal
     better = max(("FTS5", "vectors"), key=lambda name: reciprocal[name].mean())
     for name in WAYS:
-        tallies.sets[name].append(difference(reciprocal[name] - reciprocal[better]))
+        tallies.sets[name].append(evaluation.interval(reciprocal[name] - reciprocal[better], seed=common.SEED))
     if len(corpus.queries) <= ALL_OF:
         tallies.other_words.setdefault(model, []).append(reciprocal["hybrid"] - reciprocal["vectors"])
     mean, low, high = tallies.sets["hybrid"][-1]
@@ -318,14 +228,6 @@ def measure(conn: sqlite3.Connection, corpus: Corpus, model: str, table: common.
     )
 
 
-def difference(values: np.ndarray) -> tuple[float, float, float]:
-    """Return the mean of paired differences and its bootstrap 95 percent interval."""
-    random = np.random.default_rng(common.SEED)
-    means = values[random.integers(0, len(values), (RESAMPLES, len(values)))].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(values.mean()), float(low), float(high)
-
-
 def floor_row(conn: sqlite3.Connection, corpus: Corpus, model: str, table: common.Table) -> None:
     """Add the noise floor of one collection, which its build stored, beside other nonsense and right answers."""
     searches = Searches(conn, model)
@@ -333,7 +235,7 @@ def floor_row(conn: sqlite3.Connection, corpus: Corpus, model: str, table: commo
     assert floor is not None, "the build stored no noise floor"
     above, first, below = [], [], []
     for function in ("embed_search", "embed_hybrid"):
-        best = [searches.by_sql(function, text)[:1] for text in json.loads(ASKED.read_text("utf-8"))["nonsense"]]
+        best = [searches.by_sql(function, text)[:1] for text in corpora.asked()["nonsense"]]
         above.append(np.mean([bool(hits) and hits[0][1] >= floor for hits in best]))
         right = []
         for query in corpus.queries:
