@@ -49,10 +49,10 @@ PACKAGES = {
         "2cc65c7f8b85d8a2964c3735bbf86be79bfd3342ef8908150e268137fe5dac7f",
     ),
 }
-"""Debian's packages of documentation: name -> (path on a mirror, SHA-256). 25 MB."""
+"""Debian's packages of documentation, and descriptions of its packages in German: name -> (path on a mirror, SHA-256). 25 MB."""
 
-QUESTIONS = 300
-"""Asked of each set made here: intervals of about 0.05 to either side."""
+QUESTIONS = 400
+"""Asked of each set made here: intervals of about 0.04 to either side."""
 
 
 class Asked(NamedTuple):
@@ -177,20 +177,24 @@ def by_title(questions: Sequence[tuple[str, str]], titles: dict[str, str]) -> li
 # ---------------------------------------------------------------- documentation
 
 
+SECTION_WORDS = range(40, 2_000)
+"""Of GNU Octave's manual: shorter ones say nothing, longer ones are lists of functions."""
+
+
 def octave() -> Corpus:
-    """Return the sections of GNU Octave's manual, each without its heading, which is what is asked."""
+    """Return the sections of GNU Octave's manual without their headings, which are what is asked."""
     pages = {
         path.rpartition("/")[2]: blocks(text)
         for path, text in deb_files("octave-doc")
         if "/octave.html/" in path and path.endswith(".html")
     }
-    long_enough = {item: page for item, page in pages.items() if words(page) >= 40}
-    documents, (queries,) = ask(long_enough, [lambda item: True], words_at_least=2)
+    sections = {item: page for item, page in pages.items() if words(page) in SECTION_WORDS}
+    documents, (queries,) = ask(sections, [lambda item: True], words_at_least=2, bare=True)
     return Corpus("octave: heading -> section", documents, queries)
 
 
-DESCRIPTIONS = 500
-"""Of 14,000 that are translated into German: as many documents as `deb` has in English."""
+DESCRIPTIONS = 600
+"""Of 14,000 that are translated into German: about as many as `deb` has in English."""
 
 
 def german() -> Corpus:
@@ -261,11 +265,11 @@ def words(page: Iterable[Block]) -> int:
 
 
 def ask(
-    pages: Pages, which: Sequence[Callable[[str], bool]], words_at_least: int
+    pages: Pages, which: Sequence[Callable[[str], bool]], words_at_least: int, *, bare: bool = False
 ) -> tuple[dict[str, str], list[list[Asked]]]:
     """Return pages without the titles that are asked, and for each choice of pages in *which* its questions, at most QUESTIONS.
 
-    Titles are of so many words at least, each of one page only, chosen by hash.
+    Titles are of so many words at least, each of one page only, chosen by hash. *bare* pages are without those that are not asked, too.
     """
     holders: dict[str, set[str]] = {}
     for item, page in pages.items():
@@ -277,7 +281,7 @@ def ask(
     chosen = [[title for title in ordered if choose(alone[title])][:QUESTIONS] for choose in which]
     gone = set(chain(*chosen))
     documents = {
-        item: "\n\n".join(block.text for block in page if not (block.title and block.title in gone))
+        item: "\n\n".join(block.text for block in page if not block.title or not (bare or block.title in gone))
         for item, page in pages.items()
     }
     return documents, [[Asked(title, frozenset({alone[title]})) for title in titles] for titles in chosen]

@@ -138,7 +138,7 @@ class Searches:
         }
         for name, join in (("z-score sum", z_sum), ("reciprocal ranks", reciprocal_ranks)):
             scores = join(scored.scores, np.array([words.get(item, 0.0) for item in scored.ids]))
-            joined = [hit.id for hit in search.best(Scored(scored.ids, scores), DEPTH)]
+            joined = [hit.id for hit in search.best(Scored(scored.ids, scores), DEPTH, self.collection)]
             named[name] = joined or named["FTS5"]
         return named
 

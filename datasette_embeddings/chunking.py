@@ -71,11 +71,12 @@ def chunker(spec: Spec, model: EmbeddingModel) -> Chunker | None:
 
 
 def title_of(text: str) -> str:
-    """Return the first line of a text where it stands alone and is short, as titles are; "" where there is none.
+    """Return the first line of a text where it stands alone and is short, as titles are; "" where it does not, or is a heading.
 
     >>> title_of("Faucets\\n\\nA faucet is a valve."), title_of("A faucet is a valve.\\nIt closes.")
     ('Faucets', '')
     """
     first, end, rest = text.lstrip().partition("\n")
     alone = end and (not rest or rest[0] in "\r\n")
-    return first.strip().lstrip("# ") if alone and len(first) <= TITLE_CHARACTERS else ""
+    titled = alone and len(first) <= TITLE_CHARACTERS and not first.startswith("#")
+    return first.strip() if titled else ""

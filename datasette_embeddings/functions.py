@@ -285,7 +285,9 @@ def make_context(session: Session) -> Callable[..., str | None]:
         def answer() -> str:
             return context(gather(session.conn, tables, collection, asked, wish))
 
-        return answer_once(session.conn, session, tables, collection, ("context", asked.vector, text, wish.tokens), answer)
+        return answer_once(
+            session.conn, session, tables, collection, ("context", asked.vector, text, wish.tokens), answer
+        )
 
     return embed_context
 

@@ -141,7 +141,7 @@ ANSWERS_AT_ONCE = 2
 
 CHUNK_TOKENS = 256
 """Tokens of a piece of a long text, where the model reads more: some 180 words. Measured with `static`, 128 found sections of
-documentation and functions of source code no better, 384 and 512 functions worse, and each needs its own room."""
+documentation and functions of source code no better, for twice the rows; 384 and 512 found functions worse."""
 
 HEADING_SHARE = 0.25
 """Most of a piece that its path of headings takes, which says the same for all pieces of a section."""

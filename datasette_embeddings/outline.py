@@ -179,9 +179,9 @@ def _underlined(lines: Sequence[str], number: int) -> str:
 
 
 def _overlined(lines: Sequence[str], number: int, sign: str) -> bool:
-    """Return whether the line before is one of signs too; never of those that fence code."""
+    """Return whether the line before is one of the same sign."""
     over = SIGNS.match(lines[number - 1]) if number else None
-    return over is not None and over[1] == sign and sign not in "`~"
+    return over is not None and over[1] == sign
 
 
 def _depths(headings: Iterable[Heading]) -> dict[int | tuple[str, bool], int]:

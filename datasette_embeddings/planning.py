@@ -250,7 +250,9 @@ def _base(
 
 def _same_model(collection: Collection, model: EmbeddingModel, prompts: Prompts) -> bool:
     """Tell whether a collection that has no fingerprint, as llm makes them, is of this model: no prompt was before its texts."""
-    return not prompts.document and (collection.model in {model.name, model.llm_name} or model.name == built_in(collection.model))
+    return not prompts.document and (
+        collection.model in {model.name, model.llm_name} or model.name == built_in(collection.model)
+    )
 
 
 def _reuse(

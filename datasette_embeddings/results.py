@@ -88,10 +88,20 @@ def results_of(
         texts = [(hit.id, stored.get(hit.id) or "") for hit in hits]
     found = parts_of(conn, tables, collection, [hit.chunk for hit, _ in shown if hit.chunk])
     parts = [found.get(hit.chunk or "", WHOLE) for hit, _ in shown]
-    texts = [(title, text if part.text is None else part.text) for (title, text), part in zip(texts, parts, strict=True)]
+    texts = [
+        (title, text if part.text is None else part.text) for (title, text), part in zip(texts, parts, strict=True)
+    ]
     floor = collection.noise_floor
     return [
-        Result(hit.id, hit.score, floor is not None and hit.score < floor, shown_part, without_blobs(row), hit.chunk, part.heading)
+        Result(
+            hit.id,
+            hit.score,
+            floor is not None and hit.score < floor,
+            shown_part,
+            without_blobs(row),
+            hit.chunk,
+            part.heading,
+        )
         for (hit, row), part, shown_part in zip(shown, parts, excerpts(texts, query), strict=True)
     ]
 

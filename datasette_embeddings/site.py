@@ -42,7 +42,8 @@ def config_of(datasette: Datasette) -> Config:
 def embedder_of(datasette: Datasette) -> Embedder:
     """Return how this Datasette embeds queries."""
     config = config_of(datasette)
-    named = {config.default_model, *config.models, *(config.model_of(c) for c in config.collections.values())}
+    settings = config.models.keys() - {config.chat_model}
+    named = {config.default_model, *settings, *(config.model_of(c) for c in config.collections.values())}
     budget, guard = budget_of(datasette), guard_of(datasette)
     return Embedder(config.default_model, config.models, config.allow_sql, frozenset(named), budget, guard)
 

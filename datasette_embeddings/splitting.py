@@ -5,7 +5,7 @@ places, and the stretches are filled up again. What adding up gets wrong is foun
 
 Libraries compared (2026-11): semantic-text-splitter keeps every character and the limit, but one line of Chinese takes it time
 that grows with the square of its length; semchunk and langchain-text-splitters know no headings in reStructuredText, the first
-loses white space, the second brings langchain-core; chonkie takes no function that counts. None gives paths of headings.
+loses white space, the second brings langchain-core; chonkie cannot do with a count alone. None gives paths of headings.
 """
 
 from __future__ import annotations

@@ -90,7 +90,6 @@ class CollectionState:
         for note in self.notes:
             yield f"  note: {note}"
 
-
     @property
     def _in_chunks(self) -> str:
         return "" if self.chunks is None else f" in {self.chunks:,} chunks"

@@ -288,9 +288,29 @@ def test_a_row_in_chunks_answers_by_its_chunk(tmp_path: Path, cli: Callable) -> 
     assert body["sentences"][0]["text"] == "The lighthouse was painted green in 1907."
     assert (first["id"], first["chunk"].rpartition("#")[0], first["title"]) == ("1", "1", "Minutes")
     assert re.fullmatch(r"Minutes > (.* > )?Harbour > Lighthouse", first["place"])
-    assert all(excerpt["text"].strip() != excerpt["title"] for excerpt in body["excerpts"])
     context = cli("ask", path, "minutes", "when was the lighthouse painted?", "--context", "-n", 1).output
     assert context.startswith(f"[1] 1 · {first['place']}\n")
+
+
+def test_chunks_that_say_nothing(tmp_path: Path, cli: Callable) -> None:
+    """A title alone is not read; of rows that were edited since the build their text is, once."""
+    path = tmp_path / "chunks.db"
+    part = "## {}\n\n" + "The committee met again and nothing was decided about the usual matters. " * 60 + "\n\n"
+    with closing(sqlite3.connect(path)) as conn, conn:
+        conn.execute("create table minutes (id integer primary key, title text, text text)")
+        conn.executemany(
+            "insert into minutes values (?, ?, ?)",
+            [(1, "Harbour minutes", part.format("Spring") + part.format("Summer")), (2, "Bread", "Bread and cheese.")],
+        )
+    cli("embed", path, "c", "--table", "minutes", "--column", "title", "--column", "text", "--chunk")
+    found = json.loads(cli("ask", path, "c", "harbour minutes", "--json").output)
+    texts = [excerpt["text"] for excerpt in found["excerpts"]]
+    assert texts
+    assert "Harbour minutes" not in texts
+    with closing(sqlite3.connect(path)) as conn, conn:
+        conn.execute("update minutes set text = 'The harbour is closed.' where id = 1")
+    edited = json.loads(cli("ask", path, "c", "harbour minutes", "--json").output)
+    assert [excerpt["text"] for excerpt in edited["excerpts"]] == ["The harbour is closed."]
 
 
 @pytest.mark.parametrize("arguments", [["--tokens", "0"], ["--tokens", "x"], ["-n", "0"]])

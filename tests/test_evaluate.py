@@ -288,3 +288,17 @@ def test_collection_in_chunks(news: Path, pairs: Path, cli: Callable) -> None:
     assert (said["items"], said["questions"]) == (8, 6)
     assert by_way(said)["meaning"]["recall"]["mean"] == 1.0
     assert by_way(said)["words"]["recall"]["mean"] == pytest.approx(5 / 6)
+
+
+def test_words_of_rows_that_the_collection_leaves_out(news: Path, tmp_path: Path, cli: Callable) -> None:
+    """Count for nothing, though the table's own full-text index finds them."""
+    with sqlite3.connect(news) as conn:
+        conn.execute("create virtual table found using fts5(title, body, content='articles', content_rowid='rowid')")
+        conn.execute("insert into found (found) values ('rebuild')")
+    source = {"table": "articles", "columns": ["title", "body"], "where": "path != 'news/storm'"}
+    block = {"plugins": {"datasette-embeddings": {"collections": {"articles": source}}}}
+    (tmp_path / "metadata.json").write_text(json.dumps(block))
+    cli("build", tmp_path)
+    path = tmp_path / "pairs.csv"
+    path.write_text("question,id\nstorm floods the coast in summer,news/heat\n")
+    assert by_way(measured(cli, news, path))["words"]["first"] == 1

@@ -191,6 +191,41 @@ def test_queries_have_the_prompt_that_the_file_was_built_for(e5: Path, server: O
     assert server.texts == ["find: another storm"]
 
 
+def test_file_of_an_earlier_release(e5: Path, server: OpenAIServer, cli: Callable) -> None:
+    """It does not say what belongs before queries: the model does."""
+    with sqlite3.connect(e5) as conn:
+        conn.execute("update embeddings_collections set query_prefix = null, document_prefix = null")
+    server.texts.clear()
+    cli("search", e5, "articles", "a storm")
+    assert server.texts == ["query: a storm"]
+
+
+def test_vectors_taken_over_have_no_prompts(news: Path, server: OpenAIServer, cli: Callable) -> None:
+    """Neither have queries to them, and the configuration that `import` prints keeps it so: nothing is embedded again."""
+    configure(news.parent, server)
+    model = get_model(E5, {E5: {"base_url": server.url}})
+    with sqlite3.connect(news) as conn:
+        rows = conn.execute("select path, title || ' ' || body from articles").fetchall()
+        vectors = model.embed([text for _, text in rows], "document", "").vectors
+        conn.execute("create table theirs (path text primary key, vector blob)")
+        conn.executemany(
+            "insert into theirs values (?, ?)", [(row[0], v.tobytes()) for row, v in zip(rows, vectors, strict=True)]
+        )
+    columns = ["--column", "title", "--column", "body"]
+    options = ["--from", "theirs", "--collection", "taken", "--model", E5, "--table", "articles", *columns]
+    printed = cli("import", news, *options).output
+    server.texts.clear()
+    cli("search", news, "taken", "a storm")
+    assert server.texts == ["a storm"]
+    block = yaml.safe_load(printed[printed.index("plugins:") : printed.index("Now: ")])["plugins"][
+        "datasette-embeddings"
+    ]
+    block["models"] = {E5: {"base_url": server.url}}
+    (news.parent / "metadata.yml").write_text(yaml.safe_dump({"plugins": {"datasette-embeddings": block}}))
+    assert "0 texts embedded" in cli("build", news.parent, "--yes").output
+    assert server.texts == ["a storm"]
+
+
 def test_documents_with_another_prompt_are_embedded_anew(e5: Path, server: OpenAIServer, cli: Callable) -> None:
     """Also where the texts themselves are as they were."""
     server.texts.clear()

@@ -327,10 +327,10 @@ def test_model_that_fails_on_nonsense_fails_no_build(news: Path, monkeypatch: py
     """There is no floor then, and all else is built."""
     real = StaticModel.embed_batch
 
-    def fails(self: Any, items: Any, purpose: Any) -> Any:
+    def fails(self: Any, items: Any, purpose: Any, prompt: str) -> Any:
         if purpose == "query" and error:
             raise error
-        embedded = real(self, items, purpose)
+        embedded = real(self, items, purpose, prompt)
         if purpose == "query":
             embedded.vectors[:] = 0
         return embedded

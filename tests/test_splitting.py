@@ -19,6 +19,7 @@ COUNTERS = {
     "words": lambda texts: [len(text.split()) for text in texts],
     "bytes": lambda texts: [-(-len(text.encode("utf-8", "replace")) // 3) for text in texts],
     "special tokens": lambda texts: [len(text.split()) * 2 + 3 for text in texts],
+    "more than its parts": lambda texts: [int(len(text) ** 1.1) for text in texts],
     "static": lambda texts: get_model("static").token_counts(texts),
     "minilm": lambda texts: get_model("minilm").token_counts(texts),
 }
@@ -143,6 +144,9 @@ def test_underlined_headings_of_restructuredtext_nest_in_the_order_of_their_sign
     A table of it.
     ======  ======
 
+    And so on
+    ^^^
+
     WORDS
 
     Usage
@@ -168,8 +172,12 @@ def test_comments_in_fenced_code_are_no_headings(fence):
     assert text[pieces[1].start : pieces[1].end].strip() == code.strip()
 
 
+def test_a_line_between_fences_is_no_heading():
+    assert set(headings("Guide\n=====\n\nWORDS\n\n~~~~~~~\ninstall\n~~~~~~~\n\nWORDS")) == {"Guide"}
+
+
 def test_settings_at_the_beginning_are_no_heading():
-    assert headings("---\ntitle: x\nlayout: post\n---\n\nWORDS\n\n# Part\n\nWORDS\n") == ["", "Part"]
+    assert headings("---\ntitle: x\n---\n\nWORDS\n\nPart\n====\n\nWORDS\n") == ["", "Part"]
 
 
 def test_code_stays_whole_where_it_fits():
@@ -210,12 +218,28 @@ def test_long_paragraphs_are_cut_between_sentences_and_begin_with_the_last_one_b
     assert across == [0]
 
 
-def test_wrapped_lines_are_cut_where_sentences_end():
+@pytest.mark.parametrize("limit", [28, 240])
+def test_wrapped_lines_are_cut_where_sentences_end(limit):
     text = "\n".join(
-        f"This is the sentence with the number {n} which goes\non in the line after it." for n in range(30)
+        f"This is the sentence with the number {n} which goes\non in the line after it." for n in range(90)
     )
-    pieces = split(text, "", words, 40)
+    pieces = split(text, "", words, limit)
     assert all(text[piece.start :].startswith("This") for piece in pieces)
+
+
+def test_pieces_are_filled():
+    text = f"{prose(7)}\n\n{prose(1)}\n\n{prose(1)}"
+    assert len(split(text, "", words, 40)) == 2  # the end of the first paragraph goes with the others
+    lines = "\n".join(prose(1, n) for n in range(100))
+    *full, _ = split(lines, "", lambda texts: [len(text.split()) + 10 for text in texts], 70)
+    assert all(len(lines[piece.start : piece.end].split()) > 40 for piece in full)
+
+
+def test_a_heading_gives_way_to_a_character_that_needs_the_room():
+    assert split("\U0001f680" * 2, "R", lambda texts: [len(text.encode()) for text in texts], 6) == [
+        Piece(0, 1, ""),
+        Piece(1, 2, ""),
+    ]
 
 
 def test_a_long_path_takes_a_share_of_the_limit():

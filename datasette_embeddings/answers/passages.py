@@ -73,17 +73,24 @@ def passages_of(
 ) -> list[Passage]:
     """Return the passages of some rows, in the order of *hits*; rows that are gone or have no text are left out.
 
+    Of a chunk that says nothing, or whose row was edited since, the row's own text is read instead, once for each row.
     *label*: the column that names a row, where the site says which.
     """
-    texts = row_texts(conn, tables, collection, hits, label)
+    texts = row_texts(conn, tables, collection, list(dict.fromkeys(hit.id for hit in hits)), label)
     parts = parts_of(conn, tables, collection, [hit.chunk for hit in hits if hit.chunk])
+    told = {chunk: part for chunk, part in parts.items() if part.text and not _is_title(part, texts[part.row][0])}
+    read = {part.row for part in told.values()}
     stored = _vectors(conn, tables, collection, [hit.chunk or hit.id for hit in hits])
     found: list[Passage] = []
-    for hit, (title, text) in zip(hits, texts, strict=True):
+    for hit in hits:
+        title, text = texts[hit.id]
         whole = Passage(hit.id, None, title, "", text, hit.score, vector=stored.get(hit.chunk or hit.id))
-        part = parts.get(hit.chunk or "")
-        if part and part.text and not _is_title(part, title):
-            whole = replace(whole, chunk=hit.chunk, heading=part.heading, text=readable(part.text))
+        part = told.get(hit.chunk or "")
+        if part:
+            whole = replace(whole, chunk=hit.chunk, heading=part.heading, text=readable(str(part.text)))
+        elif hit.id in read:
+            continue  # a chunk that says nothing, of a row of which others do
+        read.add(hit.id)
         found += _windows(whole, question)
     wanted = telling_terms(question.text)
     holding = held([f"{passage.place}\n{passage.text}" for passage in found], wanted)
@@ -116,23 +123,23 @@ def _vectors(
 
 
 def row_texts(
-    conn: sqlite3.Connection, tables: Tables, collection: Collection, hits: Sequence[Hit], label: str | None
-) -> list[tuple[str, str]]:
-    """Return the title and the text of each row; ("", "") where it has none."""
+    conn: sqlite3.Connection, tables: Tables, collection: Collection, ids: Sequence[str], label: str | None
+) -> dict[str, tuple[str, str]]:
+    """Return the title and the text of each row, "" where it has none."""
     source = table_source(collection)
     if source is None or not (source.columns or source.template) or not joinable(conn, collection):
-        stored = stored_texts(conn, tables, collection, [hit.id for hit in hits])
-        return [("", readable(stored.get(hit.id) or "")) for hit in hits]
+        stored = stored_texts(conn, tables, collection, ids)
+        return {item: ("", readable(stored.get(item) or "")) for item in ids}
     parted = replace(source, separator=PARAGRAPH)  # that no title runs into the first sentence
     named = label or label_column(conn, collection)
-    found = []
-    for hit in hits:
-        row = source_row(conn, collection, hit.id)
+    found = {}
+    for item in ids:
+        row = source_row(conn, collection, item)
         try:
             text = parted.renderer(list(row))(row) if row else ""
         except (SourceError, ConfigError, KeyError):
             text = ""  # the row, or its table, is not any more as it was embedded
-        found.append(_parted((row or {}).get(named or ""), readable(text)))
+        found[item] = _parted((row or {}).get(named or ""), readable(text))
     return found
 
 

@@ -287,7 +287,8 @@ def _orphans(database: Path, config: Config) -> list[str]:
 @click.option("-m", "--model", help="Model name, see `models`. Default: the collection's, else static.")
 @click.option("--prefix", "id_prefix", default="", help="Put this before every id. Not for --table.")
 @click.option(
-    "--prepend", help="Put this before every text, e.g. 'passage: '; '' for nothing. Default: what the model asks for, if anything."
+    "--prepend",
+    help="Put this before every text, e.g. 'passage: '; '' for nothing. Default: what the model asks for, if anything.",
 )
 @click.option("--prepend-query", help="Put this before every query, e.g. 'query: '. Default: what the model asks for.")
 @click.option(

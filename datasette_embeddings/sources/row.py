@@ -57,9 +57,13 @@ def make_row(
         return Row(item, None, str(error))
     if isinstance(content, bytes):
         return Row(item, content, metadata=metadata)
-    content = whole(prepend + content) if content.strip() else ""
-    cut = len(content) > MAX_TEXT_CHARACTERS
-    return Row(item, content[:MAX_TEXT_CHARACTERS], metadata=metadata, cut=cut)
+    content = prepend + content if content.strip() else ""
+    return Row(item, as_read(content), metadata=metadata, cut=len(content) > MAX_TEXT_CHARACTERS)
+
+
+def as_read(content: str) -> str:
+    """Return what is read of a text: MAX_TEXT_CHARACTERS at most, as UTF-8 can hold them."""
+    return whole(content[:MAX_TEXT_CHARACTERS])
 
 
 def content_hash(content: str | bytes) -> bytes:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from datasette_embeddings import templating
 from datasette_embeddings.database import column_names, item_id, quote, real_name, table_key
 from datasette_embeddings.errors import ConfigError, SourceError, nearest
-from datasette_embeddings.sources.row import Row, make_row, row_of_values, without_empty
+from datasette_embeddings.sources.row import Row, as_read, make_row, row_of_values, without_empty
 from datasette_embeddings.sources.selecting import attached, fetched, select
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def content_of(collection: Collection, row: Mapping[str, object]) -> str | None:
     if source is None or not (source.columns or source.template):
         return None
     try:
-        return source.prepend + source.renderer(list(row))(row)
+        return as_read(source.prepend + source.renderer(list(row))(row))
     except (SourceError, ConfigError, KeyError):
         return None
 

@@ -223,7 +223,14 @@ def assert_readable(visit: Visit, root: str, rules: object) -> None:
 @pytest.mark.parametrize(("scheme", "dark"), [("light", False), ("dark", True)])
 def test_dark_pages_are_ours_only(browser: Browser, site: str, scheme: str, dark: bool) -> None:
     with visiting(browser, site, color_scheme=scheme) as visit:
-        for name, ours in [("index", True), ("collection", True), ("search", True), ("ask", True), ("item", True), ("row", False)]:
+        for name, ours in [
+            ("index", True),
+            ("collection", True),
+            ("search", True),
+            ("ask", True),
+            ("item", True),
+            ("row", False),
+        ]:
             visit.go(PAGES[name])
             is_dark = brightness(visit.ask("getComputedStyle(document.body).backgroundColor")) < 128
             assert is_dark == (dark and ours), name
@@ -247,7 +254,7 @@ def test_by_keyboard_alone(browser: Browser, site: str, scripts: bool) -> None:
         visit.page.wait_for_url("**/search?q=*")
         assert visit.page.get_by_label("What are you looking for?").input_value() == QUERY
         visit.page.get_by_label("What are you looking for?").focus()
-        focus = tab_until(visit, lambda focus: focus["in_heading"], presses=2)
+        focus = tab_until(visit, lambda focus: focus["in_heading"], presses=3)
         title = visit.page.locator(".embeddings-result h3").first.inner_text()
         visit.page.keyboard.press("Enter")
         visit.page.wait_for_url(f"**{focus['href']}")
