@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
+from itertools import accumulate, pairwise, takewhile
 from typing import TYPE_CHECKING
 
 from datasette_embeddings.errors import ConfigError
@@ -44,7 +44,7 @@ WORDS = re.compile(r"(?<=\s)(?=\S)")
 
 @dataclass(frozen=True)
 class Piece:
-    """One chunk: text[start:end], and the path of headings it stands under, joined by " > " ("" for none)."""
+    """One chunk: text[start:end], and the path of headings that all of it stands under, joined by " > " ("" for none)."""
 
     start: int
     end: int
@@ -88,7 +88,8 @@ def split(text: str, title: str, count: Count, limit: int) -> list[Piece]:
         for first, last in packed(plan, 0, len(plan.parts))
     ]
     pieces = fitting(text, pieces, plan.parts, headings, count, limit)
-    return overlapping(text, pieces, plan, headings, count, limit)
+    pieces = overlapping(text, pieces, plan, headings, count, limit)
+    return covering(text, pieces, plan.parts, count, limit)
 
 
 def embedded_text(text: str, piece: Piece) -> str:
@@ -241,6 +242,31 @@ def overlapping(
         if tokens <= limit:
             found[number] = piece
     return found
+
+
+def covering(text: str, pieces: Sequence[Piece], parts: Sequence[Part], count: Count, limit: int) -> list[Piece]:
+    """Return the pieces, those of several sections under the headings that all of these stand under, where that fits."""
+    shared: dict[int, Path] = {}
+    for number, piece in enumerate(pieces):
+        first, last = bisect_right(parts, piece.start, key=start_of) - 1, bisect_left(parts, piece.end, key=start_of)
+        path = shared_by([part.path for part in parts[first:last]])
+        if piece.heading and path != parts[first].path:
+            shared[number] = path
+    headings = shortened(dict.fromkeys(shared.values()), count, limit)
+    renamed = {number: replace(pieces[number], heading=headings[path]) for number, path in shared.items()}
+    counts = count([embedded_text(text, piece) for piece in renamed.values()]) if renamed else []
+    fits = {number for number, tokens in zip(renamed, counts, strict=True) if tokens <= limit}
+    return [renamed[number] if number in fits else piece for number, piece in enumerate(pieces)]
+
+
+def shared_by(paths: Sequence[Path]) -> Path:
+    """Return the headings that all paths begin with.
+
+    >>> shared_by([("Guide", "Plugins", "Hooks"), ("Guide", "Plugins"), ("Guide", "Plugins", "Tests")])
+    ('Guide', 'Plugins')
+    """
+    one, other = min(paths), max(paths)
+    return tuple(heading for heading, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def earlier(plan: Plan, after: int, start: int, most: float) -> Part | None:

@@ -190,13 +190,23 @@ def test_code_stays_whole_where_it_fits():
 def test_small_sections_are_joined_up_to_the_limit():
     text = "".join(f"# Part {n}\n\nThree words each.\n\n" for n in range(6))
     pieces = split(text, "", words, 16)
-    assert [piece.heading for piece in pieces] == ["Part 0", "Part 2", "Part 4"]
+    assert [text[piece.start :].partition("\n")[0] for piece in pieces] == ["# Part 0", "# Part 2", "# Part 4"]
+    assert [piece.heading for piece in pieces] == ["", "", ""]  # no heading is that of two parts
 
 
 def test_the_end_of_a_long_section_is_not_joined_to_the_next():
     text = f"# Long\n\n{prose(10)}\n\n# Short\n\n{prose(1)}\n\n# Last\n\n{prose(1)}"
     pieces = split(text, "", words, 40)
-    assert [piece.heading for piece in pieces] == ["Long", "Long", "Short"]
+    assert [piece.heading for piece in pieces] == ["Long", "Long", ""]
+    assert text[pieces[2].start :].startswith("# Short")
+
+
+def test_sections_in_one_piece_stand_under_the_headings_that_they_share():
+    text = "# Guide\n\nWords.\n\n" + "".join(f"## Part {n}\n\n{prose(1)}\n\n" for n in range(4))
+    pieces = split(text, "Book", words, 40)
+    several = [piece for piece in pieces if text.count("## ", piece.start, piece.end) > 1]
+    assert several
+    assert {piece.heading for piece in several} == {"Book > Guide"}
 
 
 def test_a_heading_stays_with_its_text():
