@@ -74,6 +74,55 @@ def strip_html(value: object) -> str:
     return "\n".join(line for line in lines if line)
 
 
+OPENED = {
+    **{f"h{depth}": f"\n\n{'#' * depth} " for depth in range(1, 7)},
+    **dict.fromkeys(("br", "dd", "dt", "tr"), "\n"),
+    **{"li": "\n- ", "pre": "\n\n```\n", "td": " ", "th": " "},
+}
+CLOSED = {**dict.fromkeys(("dd", "dt", "li", "td", "th", "tr"), ""), "pre": "\n```\n\n"}
+"""What Markdown has where a tag opens or closes; of other blocks a blank line."""
+
+
+class _Structured(_Text):
+    """Collects a page's text with its structure in Markdown: headings, paragraphs, lists, preformatted text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.preformatted = 0
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.hidden += tag in HIDDEN_TAGS
+        self.preformatted += tag == "pre"
+        if tag in BLOCK_TAGS and self.parts[-1:] != [OPENED["li"]]:  # <li><p>
+            self.parts.append(OPENED.get(tag, "\n\n"))
+
+    def handle_endtag(self, tag: str) -> None:
+        self.hidden = max(0, self.hidden - (tag in HIDDEN_TAGS))
+        self.preformatted = max(0, self.preformatted - (tag == "pre"))
+        if tag in BLOCK_TAGS:
+            self.parts.append(CLOSED.get(tag, "\n\n"))
+
+    def handle_data(self, data: str) -> None:
+        if not self.preformatted:
+            begins = not self.parts or self.parts[-1].endswith(("\n", " "))
+            data = re.sub(r"\s+", " ", data.lstrip() if begins else data)
+        if data and not self.hidden:
+            self.parts.append(data)
+
+
+def html_to_markdown(value: object) -> str:
+    """Return the text of HTML with its headings, paragraphs, lists and code as Markdown has them, for texts in chunks.
+
+    >>> html_to_markdown("<h2>Tea</h2><p>Boil <b>water</b>.</p><ul><li>cup<li>pot</ul><script>x()</script>")
+    '## Tea\\n\\nBoil water.\\n\\n- cup\\n- pot'
+    """
+    parser = _Structured()
+    parser.feed(str(value))
+    parser.close()
+    lines = (line.rstrip() for line in "".join(parser.parts).split("\n"))
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+
+
 def strip_markdown(value: object) -> str:
     """Return Markdown without its marks: the words of headings, links, emphasis, lists and code stay.
 
@@ -97,7 +146,7 @@ def sandbox() -> ImmutableSandboxedEnvironment:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
-    environment.filters.update(strip_html=strip_html, strip_markdown=strip_markdown)
+    environment.filters.update(strip_html=strip_html, html_to_markdown=html_to_markdown, strip_markdown=strip_markdown)
     return environment
 
 

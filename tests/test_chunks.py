@@ -241,6 +241,22 @@ def test_chunks_stand_where_they_say(tmp_path: Path, more: dict[str, Any], prepe
     assert "nothing changed" in build(path, **more)
 
 
+def test_pages_of_html_are_cut_at_their_headings(tmp_path: Path) -> None:
+    """By a template: tags are not embedded, and lists and code stay what they are."""
+    path = tmp_path / "web.db"
+    html = f"<h1>Garden</h1><script>x()</script><h2>Soil &amp; sun</h2><p>{SOIL}<h2>Water</h2><ul><li>{WATER}<li>can</ul><pre>a\n  b</pre>"
+    hard.change(
+        path, "create table docs (id text primary key, body text)", ("insert into docs values ('g', ?)", [html])
+    )
+    build(path, columns=None, template="{{ body|html_to_markdown }}", chunk=60, store=True)
+    found = chunks_of(path)
+    assert {chunk["heading"] for chunk in found} == {"Garden > Soil & sun", "Garden > Water"}
+    text = "".join(chunk["content"] for chunk in found)
+    assert "<" not in text
+    assert "x()" not in text
+    assert "\n- can\n\n```\na\n  b\n```" in text
+
+
 KEYS = {
     "integer": ("create table t (id integer primary key, body text)", [(-7, GARDEN), (12, LEDGER)], ["-7", "12"]),
     "compound": (
