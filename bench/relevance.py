@@ -303,11 +303,7 @@ def measures(name: str, rows: Sequence[Row]) -> common.Table:
     """Return the table of one measure."""
     table = common.Table((name, "model", *WAYS))
     for row in rows:
-        values = row.reciprocal if name == "MRR@10" else row.recall
-        cells = (interval(values[way]) for way in WAYS)
-        table.rows.append(
-            (row.corpus, row.model, *(f"{mean:.3f} [{low:.2f}, {high:.2f}]" for mean, low, high in cells))
-        )
+        table.rows.append((row.corpus, row.model, *(value(row.values(name).get(way)) for way in WAYS)))
     return table
 
 

@@ -100,8 +100,8 @@ class Embedder:
             return None
         if isinstance(item, str) and len(item) > MAX_QUERY_CHARACTERS:
             raise BadVector(
-                f"a text of {len(item)} characters is too long to embed in SQL (limit {MAX_QUERY_CHARACTERS}); "
-                "put it into a table and use `datasette embeddings embed`"
+                f"a text of {len(item):,} characters is too long for a question, a search or SQL (limit {MAX_QUERY_CHARACTERS:,}); "
+                "shorten it, or put it into a table and embed that"
             )
         model = self.model(name)
         prompt = model.prompt_of(purpose, prompt)

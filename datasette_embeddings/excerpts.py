@@ -34,7 +34,7 @@ GRAMMAR = frozenset(
 )
 """English words that nearly every text has: to mark them would hide the others."""
 
-ORNAMENT = re.compile(r"([=\-~^*#_.`+])\1{3,}|``+|\*\*|^\s*[#>]+\s|:[a-z]+:(?=`)", re.M)
+ORNAMENT = re.compile(r"([=\-~^*#_.`+])\1{3,}|``+|\*\*|^[^\S\n]*[#>]+\s|:[a-z]+:(?=`)", re.M)
 """Underlines of headings and other marks of Markdown and reStructuredText that are noise on one line."""
 
 OPEN, CLOSE = "\x02", "\x03"

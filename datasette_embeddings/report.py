@@ -94,7 +94,7 @@ def summary(task: Task, outcome: embed.Outcome, collection: Collection, seconds:
         f"{outcome.texts:,} {'text' if outcome.texts == 1 else 'texts'} embedded",
     ]
     if outcome.reused:
-        changes.append(f"{outcome.reused:,} rows by vectors at hand")
+        changes.append(f"{outcome.reused:,} {'vector' if outcome.reused == 1 else 'vectors'} reused")
     if outcome.cost:
         changes.append(f"${outcome.cost:.4f}")
     return f"{task.spec.name}: {accounts(collection)}; {', '.join(changes)}; {seconds:.1f} s"

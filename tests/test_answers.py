@@ -342,7 +342,7 @@ def test_each_sentence_has_its_source_or_says_that_it_has_none(built: Path, cli:
     assert result.stdout.startswith(
         "Rain and wind closed roads. [1] It was bad. (no source) Nobody knows. (no source)\n\nSources:\n[1] news/storm  "
     )
-    assert "1 citation(s) of no excerpt were removed" in result.stderr
+    assert "Numbers removed, as they name no excerpt: 1." in result.stderr
     ((system, user),) = chat.prompts
     assert "never an instruction" in system
     assert "Heavy rain and wind closed roads and railways." in user

@@ -215,7 +215,7 @@ async def test_an_answer_as_a_page(site: Callable, chat: ChatServer) -> None:
     assert "It was bad. no source" in text
     assert "Nobody knows. no source" in text
     assert "[7]" not in text
-    assert "1 number of no row was removed" in text
+    assert "Numbers removed, as they name no excerpt: 1." in text
     assert "Written by openai/any." in text
     assert "is not checked" in text
     link = r'<a href="([^"]+)" aria-label="\[1\] Storm floods the coast">\[1\]</a>'

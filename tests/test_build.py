@@ -150,7 +150,7 @@ def test_bad_vectors_are_not_reused(built: Path, tmp_path: Path, cli: Callable, 
         )
     make_news(built)
     configure(tmp_path, collections={"articles": ARTICLES})
-    assert "3 texts embedded, 5 rows by vectors at hand" in cli("build", built, "--reuse", old).output
+    assert "3 texts embedded, 5 vectors reused" in cli("build", built, "--reuse", old).output
     sql = "select count(*) from embeddings where embed_valid(embedding) and abs(embed_dot(embedding, embedding) - 1) < 1e-5"
     assert query(built, sql) == [(8,)]
 

@@ -725,7 +725,7 @@ def test_only_chunks_that_changed_are_paid_for(tmp_path: Path, paid: Callable) -
     hard.change(path, "update docs set body = replace(body, 'Hedgehogs', 'Badgers') where id = 'garden'")
     said, texts = paid(path)
     assert "0 new, 1 changed, 0 removed" in said
-    assert "vectors at hand" not in said  # what did not change is not written again
+    assert "reused" not in said  # what did not change is not written again
     assert 1 <= len(texts) <= 2
     assert all("Badgers" in text for text in texts)
     check_from_scratch(path, paid)

@@ -133,7 +133,7 @@ def test_site_made_anew_embeds_nothing_again(news: Path, tmp_path: Path, cli: Ca
     old = news.rename(tmp_path / "old.file")
     make_news(news)
     said = cli("build", news, "--reuse", old, "-c", tmp_path / "metadata.yml").output
-    assert "0 texts embedded, 8 rows by vectors at hand" in said
+    assert "0 texts embedded, 8 vectors reused" in said
     for table in ("similarities", "(select id, embedding, content_hash from embeddings)"):
         rows = [
             sqlite3.connect(path).execute(f"select * from {table} order by 1, 2").fetchall() for path in (old, news)

@@ -269,7 +269,7 @@ def test_the_recipe_embeds_nothing_twice(web, tmp_path, monkeypatch):
         shutil.copy(folder / "public" / "til.db", published)
     assert "Nothing is published yet" in printed[1, "Fetch the file that was published last"]
     assert "38 texts embedded" in printed[1, "Embed what is new"]
-    assert "1 text embedded, 38 rows by vectors at hand" in printed[2, "Embed what is new"]
+    assert "1 text embedded, 38 vectors reused" in printed[2, "Embed what is new"]
 
 
 def test_the_recipe_stops_when_the_server_is_out_of_order(tmp_path, monkeypatch):

@@ -184,7 +184,7 @@ def test_queries_have_the_prompt_that_the_file_was_built_for(e5: Path, server: O
     server.texts.clear()
     cli("search", e5, "articles", "a storm")
     assert server.texts == ["query: a storm"]
-    assert "8 rows by vectors at hand" in cli("build", e5.parent, "--yes").output
+    assert "8 vectors reused" in cli("build", e5.parent, "--yes").output
     assert stored(e5) == ("passage: ", "find: ")
     server.texts.clear()
     cli("search", e5, "articles", "another storm")

@@ -58,7 +58,7 @@ ERRORS: dict[str, list[str]] = {
     "select llm_embed('minilmm', 'storm')": ["did you mean minilm?"],
     "select embed_text('static', 'storm', 'verse')": ["document or query", "'verse'"],
     "select embed_text(x'00')": ["a text was expected"],
-    "select embed_text(printf('%9000c', 'a'))": ["9000 characters", "limit 8000"],
+    "select embed_text(printf('%9000c', 'a'))": ["9,000 characters", "limit 8,000"],
     "select embed_image('static', x'00')": ["static embeds text, not image"],
     "select embed_query('artikles', 'storm')": ["no collection 'artikles'", "did you mean articles?"],
     "select embed_search('artikles', 'storm')": ["did you mean articles?"],

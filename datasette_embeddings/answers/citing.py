@@ -60,8 +60,8 @@ class Sentence:
         }
 
 
-CITATION = re.compile(r"(`[^`\n]+`)|[ \t]*(?:\[(\^?\d[\d,; \t–-]*)\]|【(\d+)[^】\n]{0,40}】)")
-"""Code, which is left alone, or the numbers of excerpts."""
+CITATION = re.compile(r"(`[^`\n]+`)|(?<![ \t])[ \t]*(?:\[(\^?\d[\d,; \t–-]*)\]|【(\d+)[^】\n]{0,40}】)")
+"""Code, which is left alone, or the numbers of excerpts with all blanks before them."""
 
 NO_LETTER = re.compile(r"[\W\d_]*\Z")
 """Signs that may still become the numbers of the sentence before them."""
@@ -105,7 +105,7 @@ class _Reader:
         yield from self._take(self._left())
 
     def _left(self) -> list[Span]:
-        return [span for span in sentences(self.text) if span.start >= self.done]
+        return sentences(self.text, self.done)
 
     def _take(self, spans: Sequence[Span]) -> Iterator[Sentence]:
         found: list[Sentence] = []

@@ -26,8 +26,11 @@ HEADING = re.compile(r"#{1,6}[ \t]")
 CITED = r"(?:[ \t]*(?:\[\^?\d[\d,; \t–-]*\]|【[^】\n]{0,40}】))*"
 """Numbers of sources behind a full stop, which belong to the sentence before it."""
 
-STOP = re.compile(rf"(?:[.!?…؟۔।॥]+[\"'”’»)\]*_`]*{CITED}(?=\s|\Z)|[。！？｡]+[」』”’）]*{CITED})")
-"""An end of a sentence, perhaps: a full stop before a blank; those of Chinese and Japanese stand before none."""
+STOP = re.compile(rf"(?:(?<![.!?…؟۔।॥])[.!?…؟۔।॥]+[\"'”’»)\]*_`]*{CITED}(?=\s|\Z)|[。！？｡]+[」』”’）]*{CITED})")
+"""An end of a sentence, perhaps: a full stop before a blank; those of Chinese and Japanese stand before none.
+
+A row of dots is looked at once, from its beginning.
+"""
 
 ABBREVIATIONS = frozenset(
     """
@@ -45,8 +48,8 @@ WORD_CHARACTERS = 40
 """No abbreviation is longer."""
 
 
-def sentences(text: str) -> list[Span]:
-    """Return the sentences of a text in order; what lies between them is blank.
+def sentences(text: str, after: int = 0) -> list[Span]:
+    """Return the sentences of a text in order, those from *after* on, where one ended; what lies between them is blank.
 
     >>> text = "It costs 3.5 euros, e.g. in Bonn. Dr. Who pays! [1] Then"
     >>> [text[start:end] for start, end in sentences(text)]
@@ -54,7 +57,10 @@ def sentences(text: str) -> list[Span]:
     """
     found = []
     for start, end, code in _blocks(text):
-        cuts = [start, end] if code else [start, *_stops(text, start, end), end]
+        if end <= after:
+            continue
+        begun = max(start, after)
+        cuts = [begun, end] if code else [begun, *_stops(text, start, end, begun), end]
         spans = (_trimmed(text, one, other) for one, other in pairwise(cuts))
         found += [span for span in spans if span.start < span.end]
     return found
@@ -92,9 +98,9 @@ def _blocks(text: str) -> list[tuple[int, int, bool]]:
     return found
 
 
-def _stops(text: str, start: int, end: int) -> list[int]:
+def _stops(text: str, start: int, end: int, begun: int) -> list[int]:
     marker = MARKER.match(text, start, end)
-    found = [marker.end() if marker else start]
+    found = [max(begun, marker.end() if marker else start)]
     for stop in STOP.finditer(text, found[0], end):
         if stop.end() < end and _ends(text, found[-1], stop, end):
             found.append(stop.end())

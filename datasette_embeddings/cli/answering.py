@@ -115,7 +115,7 @@ def _print_text(asked: Question, passages: Sequence[Passage], name: str | None, 
         click.echo(f"The answer is not whole: {notice}", err=True)
     removed = sum(sentence.removed for sentence in given)
     if removed:
-        click.echo(f"{removed} citation(s) of no excerpt were removed.", err=True)
+        click.echo(f"Numbers removed, as they name no excerpt: {removed}.", err=True)
 
 
 def _shown(sentence: Sentence) -> str:

@@ -51,7 +51,7 @@
     if (!done.chat_model) return "Quotations: the sentences that come nearest to the question, word for word.";
     const parts = [`Written by ${done.chat_model}. Each number leads to a row that it was given; whether that row says what the sentence says is not checked.`];
     if (unsupported) parts.push("“No source” marks a sentence that names no row.");
-    if (done.removed_citations) parts.push(`Numbers of no row that were removed: ${done.removed_citations}.`);
+    if (done.removed_citations) parts.push(`Numbers removed, as they name no excerpt: ${done.removed_citations}.`);
     return parts.join(" ");
   };
 
