@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from datasette_embeddings.answers.citing import cite
@@ -14,7 +15,7 @@ from datasette_embeddings.errors import BudgetExceeded
 from datasette_embeddings.limits import ANSWER_TOKENS, ANSWERS_AT_ONCE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
     from typing import Any
 
     from datasette_embeddings.answers.citing import Sentence
@@ -30,8 +31,12 @@ RETRY_SECONDS = 10
 """When to try again where other answers are being written: one takes about so long."""
 
 
-def enter(budget: Budget) -> None:
-    """Take one question off the budget; raises Refused where there is none left, or too many answers are being written."""
+@contextmanager
+def turn(budget: Budget) -> Iterator[None]:
+    """Take one question off the budget and be one of the few whose answers are being written.
+
+    Raises Refused where there is none left, or where too many are being written.
+    """
     if len(_being_written) >= ANSWERS_AT_ONCE:
         raise Refused(
             f"{ANSWERS_AT_ONCE} answers are being written already, and no more at a time; try again in {RETRY_SECONDS} s",
@@ -42,6 +47,12 @@ def enter(budget: Budget) -> None:
         budget.spend()
     except BudgetExceeded as error:
         raise Refused(str(error), 429, budget.wait_seconds()) from error
+    own = object()
+    _being_written.add(own)
+    try:
+        yield
+    finally:
+        _being_written.discard(own)
 
 
 async def written(
@@ -52,8 +63,6 @@ async def written(
     Raises ModelError: before the first where there is no answer, CutShort after the last of one that ends too early.
     """
     loop = asyncio.get_running_loop()
-    turn = object()
-    _being_written.add(turn)
     pieces = None
     try:
         chat = await loop.run_in_executor(_readers, get_chat, name, settings)
@@ -62,6 +71,5 @@ async def written(
         while (sentence := await loop.run_in_executor(_readers, next, reading, None)) is not None:
             yield sentence
     finally:
-        _being_written.discard(turn)
         if pieces is not None:
             pieces.close()

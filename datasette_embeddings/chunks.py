@@ -9,10 +9,11 @@ from datasette_embeddings import catalog
 from datasette_embeddings.labels import joinable
 from datasette_embeddings.rows import source_row
 from datasette_embeddings.sources import content_hash, content_of
+from datasette_embeddings.splitting import Piece, embedded_text
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from datasette_embeddings.catalog import Collection
     from datasette_embeddings.tables import Tables
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 class Part(NamedTuple):
     """A chunk: its row, the headings it stands under, joined by " > ", and its text.
 
-    The text is None where it cannot be told: its row was edited since, or is gone.
+    The text is None where it cannot be told: this part of its row was edited or moved since, or the row is gone.
     """
 
     row: str
@@ -34,39 +35,40 @@ def parts_of(conn: sqlite3.Connection, tables: Tables, collection: Collection, i
     if not items:
         return {}
     found = conn.execute(
-        'select c.id, c.parent_id, c.start, c."end", c.heading, c.row_hash, '
+        'select c.id, c.parent_id, c.content_hash, c.start, c."end", c.heading, '
         f"case when e.content_hash = c.content_hash then e.content end from {tables.chunks} c "
         f"join {tables.embeddings} e on e.collection_id = c.collection_id and e.id = c.id "
         "where c.collection_id = ? and c.id in (select value from json_each(?))",
         [collection.id, json.dumps(list(items))],
     ).fetchall()
-    texts = _row_texts(conn, collection, {row[1]: row[5] for row in found})
-    return {
-        item: Part(row, heading, _stored(content, end - start) or _slice(texts.get(row), start, end))
-        for item, row, start, end, heading, _, content in found
-    }
+    texts = _row_texts(conn, collection, {row[1] for row in found})
+    prepend = (collection.source or {}).get("prepend", "")
+    parts = {}
+    for item, row, digest, *place, content in found:
+        piece = Piece(*place)
+        text = (
+            content[-(piece.end - piece.start) :]
+            if isinstance(content, str)
+            else _cut(texts.get(row), piece, prepend, digest)
+        )
+        parts[item] = Part(row, piece.heading, text)
+    return parts
 
 
-def _row_texts(conn: sqlite3.Connection, collection: Collection, hashes: dict[str, bytes]) -> dict[str, str]:
-    """Return the text of each row that is as it was when it was cut; *hashes*: row -> hash of that text."""
+def _row_texts(conn: sqlite3.Connection, collection: Collection, rows: Iterable[str]) -> dict[str, str]:
+    """Return the text of each row as it is now."""
     if not joinable(conn, collection):
         return {}
     prepend = len((collection.source or {}).get("prepend", ""))
-    found = {}
-    for row, digest in hashes.items():
-        content = content_of(collection, source_row(conn, collection, row) or {})
-        if content is not None and content_hash(content) == digest:
-            found[row] = content[prepend:]
-    return found
+    contents = {row: content_of(collection, source_row(conn, collection, row) or {}) for row in rows}
+    return {row: content[prepend:] for row, content in contents.items() if content is not None}
 
 
-def _stored(content: object, characters: int) -> str | None:
-    """Return a chunk's text from what is stored of it, which begins with its prefix and headings."""
-    return content[-characters:] if isinstance(content, str) else None
-
-
-def _slice(text: str | None, start: int, end: int) -> str | None:
-    return None if text is None else text[start:end]
+def _cut(text: str | None, piece: Piece, prepend: str, digest: bytes) -> str | None:
+    """Return a piece of a row's text, None where that is not what was embedded: *digest* is the hash of that."""
+    if text is None or content_hash(prepend + embedded_text(text, piece)) != digest:
+        return None
+    return text[piece.start : piece.end]
 
 
 def stored_texts(

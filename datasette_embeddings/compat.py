@@ -20,8 +20,12 @@ def is_v1(datasette: Datasette) -> bool:
 
 def raw_config(datasette: Datasette) -> object:
     """Return the plugin's block with `{$env: ...}` unresolved, so that literal keys can be told from references."""
-    whole = datasette.config if is_v1(datasette) else datasette._metadata_local
-    return ((whole or {}).get("plugins") or {}).get(PLUGIN)
+    return ((whole_config(datasette)).get("plugins") or {}).get(PLUGIN)
+
+
+def whole_config(datasette: Datasette) -> dict[str, Any]:
+    """Return the site's configuration, as its files have it."""
+    return (datasette.config if is_v1(datasette) else datasette._metadata_local) or {}
 
 
 def served_databases(datasette: Datasette) -> list[str]:

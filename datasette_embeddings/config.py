@@ -276,17 +276,39 @@ def read_file(path: Path) -> dict[str, Any]:
     return _mapping(value or {}, str(path))
 
 
+def refuse_misplaced(content: Mapping[str, Any], place: str) -> None:
+    """Raise ConfigError where our block stands where nothing reads it, or under another name than ours."""
+    plugins = content.get("plugins") or {}
+    names = plugins if isinstance(plugins, dict) else {}
+    wrong = next((name for name in names if name != PLUGIN and LIKE_OURS.match(str(name))), None)
+    if wrong and PLUGIN not in names:
+        raise ConfigError(f"{place}: the block under `plugins` is called {PLUGIN!r}; found {wrong!r}")
+    databases = content.get("databases") or {}
+    inner = databases.values() if isinstance(databases, dict) else ()
+    below = any(PLUGIN in (one.get("plugins") or {}) for one in inner if isinstance(one, dict))
+    if below or PLUGIN in content:
+        raise ConfigError(
+            f"{place}: the block {PLUGIN!r} stands under `plugins` at the top of the file, and nowhere else"
+        )
+
+
+LIKE_OURS = re.compile(r"datasette[-_]embeddings?([-_]suite)?\Z", re.I)
+
+
 def load(path: Path | None, directory: Path) -> Config:
     """Return the configuration in *path*, or else in the metadata.* and datasette.* files of *directory*."""
     if path is not None:
         content = read_file(path)
+        refuse_misplaced(content, path.name)
         block = _mapping(content["plugins"] or {}, f"{path}: plugins").get(PLUGIN) if "plugins" in content else content
         return parse(block, path.name)
     found = []
     for names in (METADATA_FILES, DATASETTE_FILES):
         existing = next((directory / name for name in names if (directory / name).is_file()), None)
         if existing:
-            block = _mapping(read_file(existing).get("plugins") or {}, f"{existing}: plugins").get(PLUGIN)
+            content = read_file(existing)
+            refuse_misplaced(content, existing.name)
+            block = _mapping(content.get("plugins") or {}, f"{existing}: plugins").get(PLUGIN)
             if block is not None:
                 found.append((existing, block))
     if len(found) > 1:

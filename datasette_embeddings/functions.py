@@ -285,9 +285,8 @@ def make_context(session: Session) -> Callable[..., str | None]:
         def answer() -> str:
             return context(gather(session.conn, tables, collection, asked, wish))
 
-        return answer_once(
-            session.conn, session, tables, collection, ("context", asked.vector, text, wish.tokens), answer
-        )
+        key = ("context", asked.vector, text, wish.tokens)
+        return answer_once(session.conn, session, tables, collection, key, answer, reads_rows=True)
 
     return embed_context
 

@@ -31,17 +31,19 @@ def answer_once(
     collection: Collection,
     question: tuple[object, ...],
     answer: Callable[[], str],
+    *,
+    reads_rows: bool = False,
 ) -> str:
     """Return the answer to a question about a collection, found now or shortly before. *owner*: of the connection.
 
-    The words of a collection may be in an index of its source's own, of which only its own connection can tell whether it was
-    written to.
+    *reads_rows*: the answer has what rows of the source say. Of these, and of the words of a collection where they are in an index
+    of its source's own, only its own connection can tell whether they were written to.
     """
     state = state_of(conn, tables, collection)
     if state is None:
         return answer()
-    words = () if collection.full_text else (owner, *_changes(conn))
-    key = (state, words, *(_short(part) for part in question))
+    source = (owner, *_changes(conn)) if reads_rows or not collection.full_text else ()
+    key = (state, source, *(_short(part) for part in question))
     with _lock:
         if key in _answers:
             _answers.move_to_end(key)

@@ -10,7 +10,16 @@ from weakref import WeakKeyDictionary
 from datasette_embeddings import compat
 from datasette_embeddings.budget import Budget
 from datasette_embeddings.compat import MARK
-from datasette_embeddings.config import DATASETTE_FILES, METADATA_FILES, PLUGIN, Config, both_places, parse, read_file
+from datasette_embeddings.config import (
+    DATASETTE_FILES,
+    METADATA_FILES,
+    PLUGIN,
+    Config,
+    both_places,
+    parse,
+    read_file,
+    refuse_misplaced,
+)
 from datasette_embeddings.embedder import Embedder
 from datasette_embeddings.errors import ConfigError, EmbeddingsError
 from datasette_embeddings.guard import Guard
@@ -35,6 +44,7 @@ _registered: WeakKeyDictionary[Datasette, dict[str, tuple[object, ...]]] = WeakK
 def config_of(datasette: Datasette) -> Config:
     """Return the plugin's configuration in this Datasette, checked once; raises ConfigError."""
     if datasette not in _configs:
+        refuse_misplaced(compat.whole_config(datasette), "the site's configuration")
         _configs[datasette] = parse(compat.raw_config(datasette), f"plugins.{PLUGIN}")
     return _configs[datasette]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from datasette_embeddings.answers.passages import Passage, windows_of
 from datasette_embeddings.answers.prompting import NOT_FOUND, prompt
 from datasette_embeddings.answers.sentences import sentences
 from datasette_embeddings.answers.words import tokens_of
+from datasette_embeddings.excerpts import excerpts
 from datasette_embeddings.limits import CONTEXT_TOKENS, PASSAGES_PER_ROW, WINDOW_TOKENS
 
 if TYPE_CHECKING:
@@ -108,6 +110,23 @@ def test_an_answer_in_pieces_is_the_same_answer(text: str, sizes: list[int]) -> 
 
 
 # Citations
+
+
+LONG = 20_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["." * LONG + "x", "x." + " " * LONG + "y", "[1" * LONG, "a. " * (LONG // 3) + "x", "```\n" + "\n" * LONG + "x"],
+    ids=["dots", "blanks", "brackets", "letters", "lines"],
+)
+def test_a_strange_text_takes_no_long_time(text: str) -> None:
+    """Whether a row says it or a model: what grows with the square of the length would take ten seconds and more."""
+    started = time.perf_counter()
+    sentences(text)
+    excerpts([("", text)], "x")
+    list(cite((text[n : n + 4] for n in range(0, len(text), 4)), 3))
+    assert time.perf_counter() - started < 5
 
 
 @pytest.mark.parametrize(
@@ -228,13 +247,25 @@ def test_ask_offline(built: Path, cli: Callable) -> None:
     assert re.search(r"^Sources:\n\[1\] news/storm  Storm floods the coast  0\.\d+$", printed, re.M)
 
 
-@pytest.mark.parametrize("question", ["flibbertigibbet zorp", "what is the capital of France?", "", "  "])
+@pytest.mark.parametrize("question", ["flibbertigibbet zorp", "what is the capital of France?"])
 def test_what_is_not_there_is_said(built: Path, cli: Callable, question: str) -> None:
     """With exit code 0, and nothing for programs to cite."""
     assert cli("ask", built, "articles", question).output == f"{NOT_FOUND}\n"
     body = json.loads(cli("ask", built, "articles", question, "--json").output)
     assert (body["found"], body["answer"], body["excerpts"]) == (False, NOT_FOUND, [])
     assert cli("ask", built, "articles", question, "--context").output == "\n"
+
+
+def test_what_cannot_be_answered_is_no_answer(built: Path, cli: Callable) -> None:
+    """It is not said that something is not in the documents where nothing was looked for."""
+    for question in ("", "  ", "?"):
+        assert "QUESTION has no word" in cli("ask", built, "articles", question, code=2).output
+    for contradiction in (["--context", "--json"], ["--quote", "-m", "openai/x"]):
+        assert "contradict" in cli("ask", built, "articles", COAST, *contradiction, code=2).output
+    assert "no excerpt fits into 10 tokens" in cli("ask", built, "articles", COAST, "--tokens", 10, code=1).output
+    hard.change(built, "update articles set title = '', body = ''")
+    cli("build", built)
+    assert "nothing of 'articles' is embedded" in cli("ask", built, "articles", COAST, code=1).output
 
 
 def test_ask_as_json(built: Path, cli: Callable) -> None:
@@ -436,6 +467,23 @@ def test_context_is_of_its_own_connection(built: Path, tmp_path: Path) -> None:
         sql = "select embed_context('articles', 'storm on the coast')"
         assert "[1] news/storm" in one.execute(sql).fetchone()[0]
         assert two.execute(sql).fetchone()[0].startswith("[1] mine")
+
+
+def test_context_forgets_a_row_that_is_gone(built: Path) -> None:
+    """Also where nothing was built since, and the same question was answered before, through this connection or another."""
+    ask = "select embed_context('articles', 'storm on the coast')"
+    with closing(sqlite3.connect(built)) as conn, closing(sqlite3.connect(built)) as writer:
+        register(conn)
+        assert "Heavy rain and wind" in conn.execute(ask).fetchone()[0]
+        with writer:
+            writer.execute("update articles set body = 'Nothing to see.' where path = 'news/storm'")
+        assert "Nothing to see." in conn.execute(ask).fetchone()[0]
+        with writer:
+            writer.execute("delete from articles where path = 'news/storm'")
+        assert "news/storm" not in conn.execute(ask).fetchone()[0]
+        with conn:
+            conn.execute("delete from articles where path = 'news/vaccine'")
+        assert "vaccine" not in conn.execute("select embed_context('articles', 'vaccine')").fetchone()[0]
 
 
 def test_context_sees_an_edit(built: Path, query: Callable) -> None:

@@ -75,6 +75,13 @@ def lines(answer: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.asyncio
+async def test_other_methods_are_refused(built: Path) -> None:
+    client = make_site(built.parent).client
+    answer = await client.request("PUT", HERE + ".json" + asking())
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, POST")
+
+
+@pytest.mark.asyncio
 async def test_quotations(built: Path) -> None:
     """Each with a link to its row, and the excerpts below."""
     answer = await make_site(built.parent).client.get(HERE + asking())
@@ -327,6 +334,29 @@ async def test_few_answers_at_a_time(site: Callable, chat: ChatServer) -> None:
     for one in writing:
         one.cancel()
     await asyncio.gather(*writing, return_exceptions=True)
+    assert not chatting._being_written
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("headers", [LINES, {}], ids=["lines", "page"])
+async def test_questions_that_come_at_once_wait_for_no_turn(
+    site: Callable, chat: ChatServer, headers: dict[str, str]
+) -> None:
+    """Of questions that arrive together no more are answered at a time than of those that come one after the other."""
+    chat.script(*[stream(delta("Roads "), then=hold)] * 6)
+    served = site()
+    await served.client.get(HERE + asking())  # the question's vector is at hand
+    asked = [asyncio.ensure_future(post(served, headers=headers)) for _ in range(6)]
+    done, writing = set(), set(asked)
+    while len(done) < 4:
+        finished, writing = await asyncio.wait(writing, timeout=5, return_when=asyncio.FIRST_COMPLETED)
+        assert finished, "more than two are being written"
+        done |= finished
+    assert [one.result().status_code for one in done] == [429] * 4
+    for one in writing:
+        one.cancel()
+    await asyncio.gather(*writing, return_exceptions=True)
+    assert chat.calls <= 2
     assert not chatting._being_written
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import sqlite3
@@ -10,6 +11,8 @@ from contextlib import closing
 
 import hard
 import pytest
+from datasette.app import Datasette
+from datasette.utils import StartupError
 from openai_server import OpenAIServer
 
 from datasette_embeddings import register
@@ -324,6 +327,28 @@ def test_a_configuration_file_that_is_no_mapping(tmp_path, text):
     hard.change(tmp_path / "data.db", "create table t (id integer primary key, body text)")
     assert "metadata.yml" in hard.run("build", tmp_path, expect=1).output
     assert "metadata.yml" in hard.run("build", tmp_path / "data.db", "-c", tmp_path / "metadata.yml", expect=1).output
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"plugins": {"datasette-embeddings-suite": {"collections": {}}}},
+        {"plugins": {"datasette_embeddings": {"collections": {}}}},
+        {"datasette-embeddings": {"collections": {}}},
+        {"databases": {"t": {"plugins": {"datasette-embeddings": {"collections": {}}}}}},
+    ],
+)
+def test_a_configuration_that_nothing_would_read_is_refused(tmp_path, content):
+    """By builds and, under another name, at start-up: it is no configuration with nothing in it."""
+    (tmp_path / "metadata.json").write_text(json.dumps(content))
+    hard.change(tmp_path / "t.db", "create table t (id integer primary key, body text)")
+    for path in (tmp_path, tmp_path / "t.db"):
+        assert "'datasette-embeddings'" in hard.run("build", path, expect=1).output
+    if (
+        "plugins" in content
+    ):  # Datasette 1.0 reads nothing but `plugins` and `databases` of a metadata file into its configuration
+        with pytest.raises(StartupError, match="'datasette-embeddings'"):
+            asyncio.run(Datasette(config_dir=tmp_path).invoke_startup())
 
 
 def test_a_configuration_in_two_places_is_refused(tmp_path):

@@ -88,7 +88,8 @@ def demo(built_demo: Path, tmp_path: Path) -> Path:
 def configure(directory: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Write the root's metadata.yml, changed, for the model that every environment has."""
     metadata = yaml.safe_load((ROOT / "metadata.yml").read_text())
-    metadata["plugins"]["datasette-embeddings"]["default_model"] = "static"
+    for collection in metadata["plugins"]["datasette-embeddings"]["collections"].values():
+        collection["model"] = "static"
     change(metadata)
     (directory / "metadata.yml").write_text(yaml.safe_dump(metadata))
 

@@ -158,6 +158,10 @@ def test_an_impossible_glob_is_refused(embed, tmp_path, glob):
     assert "glob" in embed("--files", tmp_path, glob, expect=1)
 
 
+def test_a_pattern_that_no_file_has_is_named(embed, tmp_path):
+    assert "no file in" in embed("--files", tmp_path, "*.zzz", expect=1)
+
+
 def test_a_folder_that_is_none_is_named(embed, tmp_path):
     assert "is no folder" in embed("--files", tmp_path / "none", "*", expect=1)
 

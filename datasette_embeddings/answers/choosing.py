@@ -50,7 +50,7 @@ def choose(
     *number*: how many at most; *per_row*: how many of one row.
     """
     left = list(range(len(passages)))
-    costs = [tokens_of(passage.text) + HEADER_TOKENS for passage in passages]
+    costs = [cost_of(passage) for passage in passages]
     alike = similarities(passages)
     nearest = np.zeros(len(passages))
     scores = np.array([passage.score for passage in passages])
@@ -67,6 +67,11 @@ def choose(
         rows[passages[best].item] += 1
         nearest = np.maximum(nearest, alike[best])
     return [replace(passages[n], number=place) for place, n in enumerate(chosen, 1)]
+
+
+def cost_of(passage: Passage) -> int:
+    """Return about how many tokens a passage takes among the excerpts."""
+    return tokens_of(passage.text) + HEADER_TOKENS
 
 
 def similarities(passages: Sequence[Passage]) -> NDArray[np.float64]:

@@ -63,6 +63,10 @@ class Sentence:
 CITATION = re.compile(r"(`[^`\n]+`)|(?<![ \t])[ \t]*(?:\[(\^?\d[\d,; \t–-]*)\]|【(\d+)[^】\n]{0,40}】)")
 """Code, which is left alone, or the numbers of excerpts with all blanks before them."""
 
+REREAD = 32
+"""What is no whole sentence yet is read again when it has grown by this part of it: too little to wait for, and enough that a
+model which repeats itself takes no time that grows with the square of what it says."""
+
 NO_LETTER = re.compile(r"[\W\d_]*\Z")
 """Signs that may still become the numbers of the sentence before them."""
 
@@ -86,17 +90,23 @@ def cite(pieces: Iterable[str], count: int) -> Iterator[Sentence]:
 class _Reader:
     """Keeps what of an answer is no whole sentence yet: *text* from the line on in which the last one ended, at *done*.
 
-    *before*: the end of that line, where nothing follows in it and it is left out.
+    *before*: the end of that line, where nothing follows in it and it is left out. *waiting*: characters that came since it was
+    read.
     """
 
     count: int
     text: str = ""
     done: int = 0
     before: str = ""
+    waiting: int = 0
     begun: bool = False
 
     def read(self, piece: str) -> Iterator[Sentence]:
         self.text += piece
+        self.waiting += len(piece)
+        if self.waiting * REREAD < len(self.text) - self.done:
+            return
+        self.waiting = 0
         spans = self._left()
         if len(spans) > 1 and not NO_LETTER.match(self.text, spans[-1].start):
             yield from self._take(spans[:-1])
@@ -195,7 +205,7 @@ def answer_dict(
     """Return an answer for JSON. *chat_model*: who wrote it, None for quotations; *notice*: why it is not whole."""
     return {
         "chat_model": chat_model,
-        "found": not says_not_found(given),
+        "found": bool(given) and not says_not_found(given),
         "answer": "".join(f"{one.gap}{one.text}" for one in given),
         "notice": notice or None,
         "removed_citations": sum(one.removed for one in given),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from datasette_embeddings.answers.choosing import choose, worth_reading
+from datasette_embeddings.answers.choosing import choose, cost_of, worth_reading
 from datasette_embeddings.answers.passages import passages_of
+from datasette_embeddings.errors import EmbeddingsError
 from datasette_embeddings.limits import CONTEXT_TOKENS, RETRIEVED_ROWS
 from datasette_embeddings.search import hybrid_parts
 
@@ -39,11 +40,16 @@ def gather(
 ) -> list[Passage]:
     """Return the excerpts that may answer a question, best first; [] where these documents hold nothing near to it.
 
-    Raises DimensionMismatch where the question's vector is not of the collection's model.
+    Raises DimensionMismatch where the question's vector is not of the collection's model, EmbeddingsError where no excerpt fits.
     """
     if not question.text.strip():
         return []
     wish = wish or Wish()
     hits = hybrid_parts(conn, tables, collection, question.vector, question.text, RETRIEVED_ROWS, wish.ids)
     passages = passages_of(conn, tables, collection, hits, question, label)
-    return choose(worth_reading(passages, collection.noise_floor), wish.tokens, wish.number)
+    found = worth_reading(passages, collection.noise_floor)
+    chosen = choose(found, wish.tokens, wish.number)
+    if found and wish.tokens and not chosen:
+        needed = min(cost_of(passage) for passage in found)
+        raise EmbeddingsError(f"no excerpt fits into {wish.tokens} tokens; the shortest that was found needs {needed}")
+    return chosen

@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from datasette_embeddings.answers.passages import Passage
     from datasette_embeddings.answers.question import Question
 
-NEAR = 0.7
+NEAR = 0.8
 """A sentence is quoted that comes as near as this share of the best one."""
 
 SAME = 0.75
 """Overlap of words from which a sentence says nothing new beside one that is quoted."""
 
 ORNAMENT = re.compile(
-    r"([=\-~^*#_+])\1{3,}\s*|^\s*(?:#{1,6}|#\.|\.\.|>|[-*+•]|\d{1,3}[.)])\s+|^`{3,}.*$|^\s*::\s*$|^\s*\.\. [\w:-]+::.*$|\"{3}|'{3}",
+    r"([=\-~^*#_+])\1{3,}\s*|^\s*(?:#{1,6}|#\.|\.\.|>|[-*+•]|\d{1,3}[.)])\s+|^`{3,}.*$|^\s*::\s*$|^\s*\.\. (?:[\w:-]+::|_[^:\n]*:).*$|^\s*\[[^\]\n]+\]:\s+\S+.*$|\"{3}|'{3}",
     re.M,
 )
-"""Marks of headings, lists, fences, directives and docstrings, which are not of the sentence."""
+"""Marks of headings, lists, fences, directives, definitions of links and docstrings, which are not of the sentence."""
 
 CODE_SHARE = 0.85
 """What the score of code counts beside that of prose, which people read first."""

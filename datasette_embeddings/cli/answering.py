@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,10 +58,18 @@ def ask(
     from datasette_embeddings.answers import prompting
     from datasette_embeddings.answers.gathering import Wish, gather
     from datasette_embeddings.answers.question import question_of
+    from datasette_embeddings.catalog import count_items
     from datasette_embeddings.embedder import Embedder
+    from datasette_embeddings.errors import StoreError
 
+    if not re.search(r"\w", question):
+        raise click.UsageError("Ask something: QUESTION has no word.")
+    if (context and as_json) or (quote and model):
+        raise click.UsageError("--context and --json, and --quote and --model, contradict each other.")
     config = load_config(config_path, database)
     with opened(database, collection) as (conn, tables, found):
+        if not count_items(conn, found, tables):
+            raise StoreError(f"nothing of {collection!r} is embedded, so it has no answers; `status` says why")
         asked = question_of(Embedder(config.default_model, config.models), found, question)
         passages = gather(conn, tables, found, asked, Wish(tokens, number))
     name = None if quote or context else model or config.chat_model

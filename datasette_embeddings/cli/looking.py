@@ -63,7 +63,14 @@ def results(
     for hit in hits:
         part = parts.get(hit.chunk or "")
         text = shorten(part.text) if part and part.text else texts[hit.id]
-        shown.append({"score": hit.score, "id": hit.id, **({"heading": part.heading} if part else {}), "text": text})
+        shown.append(
+            {
+                "score": hit.score,
+                "id": hit.id,
+                **({"heading": part.heading} if part and part.text else {}),
+                "text": text,
+            }
+        )
     return shown
 
 

@@ -13,6 +13,7 @@ import click
 
 from datasette_embeddings.cli.looking import DATABASE, config_option, load_config, opened
 from datasette_embeddings.cli.output import Console, says_errors
+from datasette_embeddings.limits import MIN_CHUNK_TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +41,7 @@ CHUNK_OPTIONS = (
     ),
     click.option(
         "--chunk-tokens",
-        type=click.IntRange(min=1),
+        type=click.IntRange(min=MIN_CHUNK_TOKENS),
         metavar="N",
         help="The most tokens of one chunk. Default: what suits the model.",
     ),
@@ -75,9 +76,7 @@ def _chunk(wanted: bool | None, tokens: int | None, before: int | None = None) -
     "-n",
     "--similarities",
     type=click.IntRange(0, 1000),
-    default=10,
-    show_default=True,
-    help="Related rows kept for each row.",
+    help="Related rows kept for each row. Default: 10, or as before.",
 )
 @click.option("--name", help="Name of the collection. Default: the table's.")
 @chunk_options
@@ -92,7 +91,7 @@ def add(
     columns: tuple[str, ...],
     key: tuple[str, ...],
     model: str | None,
-    similarities: int,
+    similarities: int | None,
     name: str | None,
     chunk: bool | None,
     chunk_tokens: int | None,
@@ -115,8 +114,12 @@ def add(
         config = replace(config, table_prefix=table_prefix)
     with closing(connect(database)) as conn:
         proposed = propose(conn, table, columns, key)
-    cut = _chunk(chunk, chunk_tokens)
-    proposed = replace(proposed, name=name or proposed.name, model=model, similarities=similarities, chunk=cut)
+    name = name or proposed.name
+    before = _existing(database, name)
+    cut = _chunk(chunk, chunk_tokens, before.chunk if before else None)
+    k = similarities if similarities is not None else ((before.similarities or 0) if before else proposed.similarities)
+    model = model or (before.model if before else None)
+    proposed = replace(proposed, name=name, model=model, similarities=k, chunk=cut)
     click.echo(f"Embedding {', '.join(proposed.columns)} of {proposed.table} with {config.model_of(proposed)}.")
     spec = replace(spec_of(proposed, config), owner="add")
     options = Options(dry_run=dry_run, max_cost=max_cost)

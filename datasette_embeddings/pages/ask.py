@@ -7,6 +7,7 @@ A GET never asks the chat model, which costs somebody money or time: a form's PO
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -44,9 +45,13 @@ LINES = "application/x-ndjson"
 @explains
 async def ask_page(datasette: Datasette, request: Request) -> Any:  # noqa: ANN401
     """Answer a question."""
+    from datasette.utils.asgi import Response
+
     place = await place_of(datasette, request)
     if request.method == "POST":
         return await _posted(place, request)
+    if request.method not in {"GET", "HEAD"}:
+        return Response.text("Method not allowed: GET quotations, POST a question", 405, {"Allow": "GET, HEAD, POST"})
     text, k, pairs = request.args.get("q") or "", as_number(request.args.get("k")), filter_pairs(request)
     reply = await replying.quoted(place, await replying.prepare(place, text, k, pairs))
     headers = {**await headers_of(place), **NOT_INDEXED}
@@ -69,9 +74,9 @@ async def _posted(place: Place, request: Request) -> Any:  # noqa: ANN401
         await replying.prepare(place, text, k, pairs)  # embeds the question, as a POST may where a GET should not
         return Response.redirect(ask_url(place, text, k, pairs), status=303)
     reply = await replying.prepare(place, text, k, pairs)
-    if by_model and reply.passages:
-        chatting.enter(site.answers_of(place.datasette))
-    lines = while_connected(request, _events(place, reply))
+    events = _events(place, reply, by_model and bool(reply.passages))
+    first = await anext(events)  # raises Refused, while there is a status to say so
+    lines = while_connected(request, first, events)
     headers = {**PRIVATE, **NOT_INDEXED}
     if LINES in request.headers.get("accept", ""):
         return Lines(lines, {**headers, "X-Accel-Buffering": "no"})
@@ -150,24 +155,31 @@ def _excerpts(place: Place, reply: Reply, body: dict[str, Any]) -> dict[str, Any
     }
 
 
-async def _events(place: Place, reply: Reply) -> AsyncIterator[dict[str, Any]]:
-    """Yield the excerpts, then each sentence, then the rest of what JSON says of an answer."""
-    yield _excerpts(place, reply, {})
-    writing = replying.written(place, reply)
-    try:
-        async for sentence in writing:
-            yield {"sentence": sentence.as_dict()}
-    finally:
-        await writing.aclose()  # type: ignore[attr-defined]
+async def _events(place: Place, reply: Reply, by_model: bool) -> AsyncIterator[dict[str, Any]]:
+    """Yield the excerpts, then each sentence, then the rest of what JSON says of an answer.
+
+    Raises Refused before anything is yielded where the chat model would be asked and may not be.
+    """
+    with chatting.turn(site.answers_of(place.datasette)) if by_model else nullcontext():
+        yield _excerpts(place, reply, {})
+        writing = replying.written(place, reply)
+        try:
+            async for sentence in writing:
+                yield {"sentence": sentence.as_dict()}
+        finally:
+            await writing.aclose()  # type: ignore[attr-defined]
     body = answer_dict(reply.sentences, [], reply.chat_model, reply.notice)
     yield {"done": {name: body[name] for name in ("chat_model", "found", "notice", "removed_citations")}}
 
 
-async def while_connected(request: Request, events: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
-    """Yield events until there are no more, or the visitor has left: then whoever makes them is told to stop."""
+async def while_connected(
+    request: Request, first: dict[str, Any], events: AsyncIterator[dict[str, Any]]
+) -> AsyncIterator[dict[str, Any]]:
+    """Yield the *first* event and then events until there are no more, or the visitor has left: then their maker is told to stop."""
     gone = asyncio.ensure_future(_gone(request.receive))
     step = None
     try:
+        yield first
         while True:
             step = asyncio.ensure_future(anext(events, None))
             await asyncio.wait({step, gone}, return_when=asyncio.FIRST_COMPLETED)

@@ -31,7 +31,10 @@ class FileSource:
         for folder, glob in self.folders:
             if not folder.is_dir():
                 raise SourceError(f"{folder} is no folder; --files takes a folder and a glob such as '**/*.md'")
-            for path in _matching(folder, glob):
+            paths = _matching(folder, glob)
+            if not paths:
+                raise SourceError(f"no file in {folder} matches {glob!r}; '**/*.md' looks in folders below too")
+            for path in paths:
                 if path.is_file():
                     item = self.id_prefix + path.relative_to(folder).as_posix()
                     render = partial(self._text, path, folder)
