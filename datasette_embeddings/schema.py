@@ -119,9 +119,13 @@ CREATE TABLE {chunks} (
     PRIMARY KEY (collection_id, id)
 ) WITHOUT ROWID;
 CREATE INDEX {idx_chunks_parent_id}
-    ON {chunks} (collection_id, parent_id);
+    ON {chunks} (parent_id);
 """
-"""chunk: the most tokens of one chunk; NULL where rows are embedded whole."""
+"""chunk: the most tokens of one chunk; NULL where rows are embedded whole.
+
+The index has the primary key behind its column, as those of tables without rowid do; one that began with collection_id would be
+passed over by SQLite, which takes the primary key's own order for as good, and reads a whole collection for one row.
+"""
 
 PROMPTS_DDL = """
 ALTER TABLE {embeddings_collections} ADD COLUMN document_prefix TEXT;

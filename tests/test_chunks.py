@@ -1011,6 +1011,14 @@ def test_delete_leaves_nothing(tmp_path: Path, cli: Callable, prefix: str) -> No
     assert hard.query(path, schema) == before
 
 
+def test_chunks_of_a_row_are_found_by_index(docs: Path) -> None:
+    """SQLite prefers the order of a table without rowid to an index that begins as it does, and then reads whole collections."""
+    sql = 'select id, start, "end", heading from chunks where collection_id = 1 and parent_id = ?'
+    with closing(sqlite3.connect(docs)) as conn:
+        (plan,) = [row[3] for row in conn.execute("explain query plan " + sql, ["garden"])]
+    assert "idx_chunks_parent_id (parent_id=?" in plan
+
+
 def test_status_counts_rows_and_chunks(docs: Path, cli: Callable) -> None:
     """Rows are accounted for as rows; how many chunks they are in is said beside."""
     number = len(chunks_of(docs))
