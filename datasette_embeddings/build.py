@@ -16,6 +16,7 @@ from datasette_embeddings import catalog, derive, embed, indexing
 from datasette_embeddings.catalog import NEXT, Collection, parent_of
 from datasette_embeddings.database import connect, translated
 from datasette_embeddings.errors import StoreError
+from datasette_embeddings.language import share_not_english
 from datasette_embeddings.matrices import load_matrix
 from datasette_embeddings.noise import noise_floor
 from datasette_embeddings.planning import Options, Task, model_fingerprint, plan_all, state_token
@@ -106,7 +107,8 @@ def run(task: Task, store: Store, budget: embed.Budget, report: Reporter) -> Col
         sorted(plan.removed), task.issues(), change, {}, _refused(task, store, collection), texts, _chunk_change(task)
     )
     floor = noise_floor(model, collection, matrix)
-    finish = replace(finish, state={**_state(task, store, collection, finish), "noise_floor": floor})
+    measured = {"noise_floor": floor, "foreign_share": _foreign_share(task)}
+    finish = replace(finish, state={**_state(task, store, collection, finish), **measured})
     collection = store.finish(collection, finish, task.replaces)
     report.line(summary(task, outcome, collection, time.monotonic() - started))
     if outcome.texts and (said := prompts_line(task)):
@@ -114,6 +116,13 @@ def run(task: Task, store: Store, budget: embed.Budget, report: Reporter) -> Col
     for warning in warnings(task, outcome):
         report.line("  " + warning)
     return collection
+
+
+def _foreign_share(task: Task) -> float | None:
+    """Return how many of the texts are in a language that the model was not made for; None where that is not known."""
+    if task.model.language != "English":
+        return None
+    return share_not_english(text for _, text in task.plan.specimens)[0]
 
 
 def _target(task: Task, store: Store) -> Collection:

@@ -73,6 +73,7 @@ class Collection:
     version: int = 0
     chunk: int | None = None
     document_prefix: str | None = None
+    foreign_share: float | None = None
 
     @property
     def prefixes(self) -> Prompts:
@@ -123,7 +124,11 @@ OWN_COLUMNS = (
     "owner, source, template, fingerprint, model_fingerprint, dimensions, similarities, generation, built, "
     "rows, embedded, skipped, failed, tokens, cost_usd, query_prefix"
 )
-LATER_COLUMNS = {"full_text": "null", "noise_floor": "null", "version": "0", "chunk": "null", "document_prefix": "null"}
+LATER_COLUMNS = {
+    **dict.fromkeys(("full_text", "noise_floor"), "null"),
+    "version": "0",
+    **dict.fromkeys(("chunk", "document_prefix", "foreign_share"), "null"),
+}
 """Columns that files of earlier releases lack, and what stands for them there."""
 
 

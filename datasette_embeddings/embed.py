@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from bisect import insort
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -51,6 +52,10 @@ FLUSH_SECONDS = 0.25
 HASHES_AT_ONCE = 500
 """Content hashes looked up by one query, under SQLite's oldest limit of 999 parameters."""
 
+SPECIMENS = 200
+SPECIMEN_CHARACTERS = 2_000
+"""Of as many texts, so much is kept to tell their language."""
+
 PENDING_DDL = """
 create table texts (hash blob primary key, content, size integer, embedding blob) without rowid;
 create table items (id text primary key, hash blob, metadata text) without rowid;
@@ -83,6 +88,7 @@ class Plan:
     gone: set[str] = field(default_factory=set)
     issues: list[tuple[str, str, str]] = field(default_factory=list)
     refused: dict[str, bytes] = field(default_factory=dict)
+    specimens: list[tuple[bytes, str]] = field(default_factory=list)
     failed: dict[str, tuple[str, str, bytes]] = field(default_factory=dict)
     unread: Counter[str] = field(default_factory=Counter)
 
@@ -94,6 +100,12 @@ class Plan:
     def waiting(self) -> int:
         """Return how many items will get a vector."""
         return int(self.pending.execute("select count(*) from items").fetchone()[0])
+
+    def look_at(self, digest: bytes, content: str | bytes) -> None:
+        """Keep the beginning of a text where it is among those of the lowest hashes: a sample of all rows, whatever changed."""
+        if isinstance(content, str) and (len(self.specimens) < SPECIMENS or digest < self.specimens[-1][0]):
+            insort(self.specimens, (digest, content[:SPECIMEN_CHARACTERS]))
+            del self.specimens[SPECIMENS:]
 
     def texts_to_embed(self) -> tuple[int, int]:
         """Return how many distinct texts have no vector yet, and their characters (bytes for images)."""
@@ -255,6 +267,7 @@ class _Rows:
         self.plan.kept.add(row.id)
         known = self.before.items.get(row.id)
         digest = content_hash(row.content)
+        self.plan.look_at(digest, row.content)
         if known == (digest, row.metadata, self.store_content):
             self.plan.current += 1
             return
@@ -291,6 +304,7 @@ class _Chunks(_Rows):
             self.plan.issues.append((row.id, "failed", "only text can be cut into chunks"))
             return
         digest = content_hash(row.content)
+        self.plan.look_at(digest, row.content)
         row_hash, chunks = self.before.chunks.get(row.id, (None, []))
         if row_hash == digest and all(self._is_current(*chunk, row.metadata) for chunk in chunks):
             self.plan.current += 1

@@ -131,6 +131,11 @@ PROMPTS_DDL = """
 ALTER TABLE {embeddings_collections} ADD COLUMN document_prefix TEXT;
 """
 
+LANGUAGE_DDL = """
+ALTER TABLE {embeddings_collections} ADD COLUMN foreign_share REAL;
+"""
+"""foreign_share: of the texts, in a language that the model was not made for; NULL where it knows many or nobody knows."""
+
 CHUNKS = ("chunks", "idx_chunks_parent_id")
 
 
@@ -188,6 +193,7 @@ def _migrate(conn: sqlite3.Connection, tables: Tables) -> None:
     own_set(name="m002_search")(_ddl_step(SEARCH_DDL, tables))
     own_set(name="m003_chunks")(_ddl_step(CHUNKS_DDL, tables))
     own_set(name="m004_prompts")(_ddl_step(PROMPTS_DDL, tables))
+    own_set(name="m005_language")(_ddl_step(LANGUAGE_DDL, tables))
     if _newer(own_set, db):
         raise StoreError(
             "this file was written by a newer release of this package: pip install -U datasette-embeddings-suite"

@@ -65,7 +65,7 @@ def tables_of(path: Path, name: str) -> dict[str, list[tuple[Any, ...]]]:
         "similarities": "id, other_id, score",
         "chunks": "id, parent_id, position, start, [end], heading, content_hash, row_hash",
         "embeddings_issues": "id, status, reason",
-        "embeddings_collections": "fingerprint, chunk, dimensions, similarities, rows, embedded, skipped, failed",
+        "embeddings_collections": "fingerprint, chunk, foreign_share, dimensions, similarities, rows, embedded, skipped, failed",
         "embeddings_changes": "id",
     }
     return {

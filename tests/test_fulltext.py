@@ -607,3 +607,47 @@ def test_raised_scores_do_not_depend_on_what_is_searched_among(tmp_path: Path) -
         one = conn.execute("select embed_hybrid('c', 'late goal', 10, '[\"b\"]')").fetchone()[0]
         assert json.loads(one) == [{"id": "b", "score": every["b"]}]
         assert len(every) <= search.MAX_K
+
+
+# Texts in a language that the model was not made for
+
+GERMAN = [
+    ("deich", "Der Sturm hat den Deich beschädigt, und die Straßen sind nicht mehr zu befahren."),
+    ("pokal", "Das Spiel um den Pokal wurde mit einem Tor in der letzten Minute entschieden."),
+    ("brot", "Die Bäcker klagen über die Preise für das Mehl, und das Brot ist teurer als im Jahr zuvor."),
+    ("zug", "Die Züge fahren am Montag nicht, weil die Lokführer für einen höheren Lohn streiken."),
+]
+
+
+@pytest.mark.parametrize(("others", "power"), [(0, 0.5), (5, 2)], ids=["german", "mostly english"])
+def test_words_count_more_where_the_model_does_not_know_the_language(tmp_path: Path, others: int, power: float) -> None:
+    """As the texts that are there now are, also where a build finds little to do."""
+    path = make(tmp_path / "t.db", "create table t (k text primary key, body text)")
+    english = [
+        (f"e{n}", f"The storm of the year {n} was over, and it was in the news for a week.") for n in range(others)
+    ]
+    hard.change(path, *(("insert into t values (?, ?)", row) for row in (*GERMAN, *english)))
+    build(path, table="t", columns=["body"])
+    share = len(GERMAN) / (len(GERMAN) + others)
+    assert hard.query(path, "select foreign_share from embeddings_collections") == [(pytest.approx(share),)]
+    with closing(sqlite3.connect(path)) as conn:
+        register(conn)
+        tables = find_tables(conn)
+        index = fulltext.text_index(conn, tables, find_collection(conn, "c", tables))
+        shares = index.shares(conn, fulltext.terms("Preise Mehl Hafen"))
+        found = dict(
+            conn.execute(
+                "select json_extract(value, '$.id'), json_extract(value, '$.score') from json_each(embed_hybrid('c', 'Preise Mehl Hafen'))"
+            )
+        )
+        cosines = dict(
+            conn.execute(
+                "select json_extract(value, '$.id'), json_extract(value, '$.score') from json_each(embed_search('c', 'Preise Mehl Hafen'))"
+            )
+        )
+    assert 0 < shares["brot"] < 1
+    for item, cosine in cosines.items():
+        assert found[item] == pytest.approx(cosine + (1 - cosine) * shares.get(item, 0.0) ** power, abs=2e-6)
+    hard.change(path, ("delete from t where k != ?", ["brot"]))
+    build(path, table="t", columns=["body"])
+    assert hard.query(path, "select foreign_share from embeddings_collections") == [(1.0,)]
