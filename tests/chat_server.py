@@ -34,7 +34,7 @@ class ChatServer(OpenAIServer):
     """The server; use it as a context manager.
 
     streams: whether it honours `stream`, or answers with one JSON body all the same.
-    hung_up: set once the other side closed a connection that `hold` kept open.
+    hung_up: set once the other side closed a connection while something was sent, or while `hold` kept it open.
     """
 
     def __init__(
@@ -126,6 +126,7 @@ def stream(*parts: Part, then: Fault | None = None, content_type: str = "text/ev
                 then(handler, request, answer)
         except OSError:  # the other side has read enough
             handler.close_connection = True
+            handler.server.suite.hung_up.set()
 
     return fault
 

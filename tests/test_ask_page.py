@@ -292,6 +292,17 @@ async def test_without_an_answer_there_are_quotations(site: Callable, chat: Chat
 
 
 @pytest.mark.asyncio
+async def test_a_model_that_finds_no_answer(site: Callable, chat: ChatServer) -> None:
+    """Rows came near, and the page does not say that none did."""
+    chat.reply = NOT_FOUND
+    text = Page((await post(site())).text).text
+    assert "openai/any found no answer in the excerpts below." in text
+    assert "Storm floods the coast" in text
+    assert "Nothing comes near" not in text
+    assert "Nothing comes near" in Page((await post(site(), question="flibbertigibbet zorp")).text).text
+
+
+@pytest.mark.asyncio
 async def test_a_missing_key_is_said(site: Callable, chat: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chatting, "get_chat", raising_missing_key)
     assert "set OPENAI_API_KEY" in Page((await post(site())).text).text

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from test_datasette import IS_V1
 
 from datasette_embeddings import errors, limits, schema
 from datasette_embeddings.cli import embeddings
@@ -45,7 +46,21 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # Examples
 
 
-@pytest.mark.parametrize("name", [name for name in PAGES if docs.blocks(PAGES[name])])
+SERVED = re.compile(r"datasette \S+ (--get|-p)|Datasette\(")
+"""Examples that Datasette itself answers."""
+
+one_line_is_enough = pytest.mark.skipif(
+    IS_V1, reason="run with Datasette 0.65: these examples and recipes do not depend on its version"
+)
+
+
+def examples(name: str) -> object:
+    """Return the case of a page's examples; commands and SQL alone are the same on both lines of Datasette."""
+    text = "".join(block.text for block in docs.blocks(PAGES[name]) if block.mark == "run")
+    return pytest.param(name, marks=() if SERVED.search(text) or name == "README.md" else one_line_is_enough)
+
+
+@pytest.mark.parametrize("name", [examples(name) for name in PAGES if docs.blocks(PAGES[name])])
 def test_examples_run_and_print_what_the_page_shows(name, ready, tmp_path):
     folder = tmp_path / "page"
     if Path(name).name in docs.FROM_SCRATCH:
@@ -253,6 +268,7 @@ def make_repository(folder: Path) -> None:
     shutil.copy(docs.EXAMPLES / "til.csv", folder)
 
 
+@one_line_is_enough
 def test_the_recipe_embeds_nothing_twice(web, tmp_path, monkeypatch):
     published, address = web
     monkeypatch.setenv("PUBLISHED", f"{address}/til.db")

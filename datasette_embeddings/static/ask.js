@@ -47,7 +47,8 @@
   };
 
   const closing = (done, unsupported) => {
-    if (!done.found) return "Nothing in these documents answers that.";
+    if (!done.found && done.chat_model) return `${done.chat_model} found no answer in the excerpts below.`;
+    if (!done.found) return "Nothing comes near to that, by meaning or by words.";
     if (!done.chat_model) return "Quotations: the sentences that come nearest to the question, word for word.";
     const parts = [`Written by ${done.chat_model}. Each number leads to a row that it was given; whether that row says what the sentence says is not checked.`];
     if (unsupported) parts.push("“No source” marks a sentence that names no row.");
