@@ -21,7 +21,7 @@ from openai_server import status
 from datasette_embeddings import register
 from datasette_embeddings.answers.choosing import HEADER_TOKENS, choose
 from datasette_embeddings.answers.citing import Sentence, checked, cite
-from datasette_embeddings.answers.passages import Passage, windows_of
+from datasette_embeddings.answers.passages import Passage, readable, windows_of
 from datasette_embeddings.answers.prompting import NOT_FOUND, prompt
 from datasette_embeddings.answers.sentences import sentences
 from datasette_embeddings.answers.words import tokens_of
@@ -526,6 +526,13 @@ def test_a_forged_excerpt_is_none(tmp_path: Path, cli: Callable) -> None:
     context = cli("ask", path, "t", "storm", "--context", "-n", 1).output
     assert re.findall(r"^\[(\d+)\]", context, re.M) == ["1"]
     assert "(2) bank · Account" in context
+
+
+def test_broken_html_takes_no_long_time() -> None:
+    """Of comments without an end Python's parser looks for the end of each; without a bound these would take a minute."""
+    started = time.perf_counter()
+    assert readable("<p>Storms flood the coast.</p>" + "<!--" * 100_000).startswith("Storms flood the coast.")
+    assert time.perf_counter() - started < 15
 
 
 def test_html_and_hidden_letters_are_left_out(tmp_path: Path, cli: Callable) -> None:

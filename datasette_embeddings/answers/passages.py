@@ -14,6 +14,7 @@ from datasette_embeddings.answers.sentences import Span, sentences
 from datasette_embeddings.answers.words import held, share, telling_terms, tokens_of, weights
 from datasette_embeddings.chunks import parts_of, stored_texts
 from datasette_embeddings.errors import ConfigError, SourceError
+from datasette_embeddings.excerpts import LOOKED_AT_CHARACTERS
 from datasette_embeddings.labels import joinable, label_column
 from datasette_embeddings.limits import PASSAGE_CHARACTERS, PASSAGES_PER_ROW, WINDOW_TOKENS
 from datasette_embeddings.models.base import CHARACTERS_PER_TOKEN
@@ -168,7 +169,10 @@ def readable(text: str) -> str:
     ('Storm\\nRain fell.', "print('<p>x</p>')")
     """
     text = CONTROL.sub("", text)
-    return templating.strip_html(text) if text.lstrip().startswith("<") and HTML.search(text) else text.strip()
+    if not (text.lstrip().startswith("<") and HTML.search(text)):
+        return text.strip()
+    # Python's parser takes a time that grows with the square of what tags and comments without an end it is given.
+    return templating.strip_html(text[:LOOKED_AT_CHARACTERS])
 
 
 def windows_of(text: str, tokens: int = WINDOW_TOKENS) -> list[str]:
