@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise, takewhile
 from typing import TYPE_CHECKING
 
+from datasette_embeddings.catalog import HEADING_SEPARATOR
 from datasette_embeddings.errors import ConfigError
 from datasette_embeddings.limits import HEADING_SHARE, OVERLAP_SHARE
 from datasette_embeddings.outline import BLOCK, CHARACTER, SENTENCE, WORD, Part, outline
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 SPLITTER = "1"
 """Changes whenever the same text would be split otherwise; part of a collection's fingerprint."""
 
-SEPARATOR = " > "
 LEFT_OUT = "…"
 
 COARSE, FINE = 2, 8
@@ -122,9 +122,9 @@ def wordings(path: Path) -> Iterator[str]:
     >>> list(wordings(("Guide", "Plugins", "Hooks")))
     ['Guide > Plugins > Hooks', 'Guide > … > Hooks', 'Hooks', '']
     """
-    yield SEPARATOR.join(path)
+    yield HEADING_SEPARATOR.join(path)
     for kept in range(len(path) - 2, 0, -1):
-        yield SEPARATOR.join((path[0], LEFT_OUT, *path[-kept:]))
+        yield HEADING_SEPARATOR.join((path[0], LEFT_OUT, *path[-kept:]))
     if len(path) > 1:
         yield path[-1]
     yield ""

@@ -33,14 +33,6 @@ def server():
         yield running
 
 
-@pytest.fixture
-def naps(monkeypatch):
-    """Waits between tries, recorded instead of slept."""
-    taken: list[float] = []
-    monkeypatch.setattr(time, "sleep", taken.append)
-    return taken
-
-
 def chat_at(server, **settings):
     return get_chat("openai/test", {"openai/test": {"base_url": server.url, "timeout": 5, **settings}})
 

@@ -40,14 +40,6 @@ def server():
         yield running
 
 
-@pytest.fixture
-def naps(monkeypatch):
-    """Waits between tries, recorded instead of slept."""
-    taken: list[float] = []
-    monkeypatch.setattr(time, "sleep", taken.append)
-    return taken
-
-
 def model_at(server, **settings):
     return provider.load("test-model", {"base_url": server.url, "timeout": 5, **settings})
 

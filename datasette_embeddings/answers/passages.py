@@ -12,6 +12,7 @@ import numpy as np
 from datasette_embeddings import templating, vectors
 from datasette_embeddings.answers.sentences import Span, sentences
 from datasette_embeddings.answers.words import held, share, telling_terms, tokens_of, weights
+from datasette_embeddings.catalog import HEADING_SEPARATOR
 from datasette_embeddings.chunks import parts_of, stored_texts
 from datasette_embeddings.errors import ConfigError, SourceError
 from datasette_embeddings.excerpts import LOOKED_AT_CHARACTERS
@@ -55,8 +56,8 @@ class Passage:
     @property
     def place(self) -> str:
         """The title and the headings above it."""
-        inside = self.heading.removeprefix(self.title).removeprefix(" > ") if self.title else self.heading
-        return " > ".join(part for part in (self.title, inside) if part)
+        inside = self.heading.removeprefix(self.title).removeprefix(HEADING_SEPARATOR) if self.title else self.heading
+        return HEADING_SEPARATOR.join(part for part in (self.title, inside) if part)
 
     def as_dict(self) -> dict[str, object]:
         """Return the passage for JSON."""
@@ -101,7 +102,7 @@ def passages_of(
 
 def _is_title(part: Part, title: str) -> bool:
     """Tell whether a chunk says nothing but what the row or its part is called."""
-    return " ".join(str(part.text).split()).lstrip("# ") in {"", title, part.heading.rpartition(" > ")[2]}
+    return " ".join(str(part.text).split()).lstrip("# ") in {"", title, part.heading.rpartition(HEADING_SEPARATOR)[2]}
 
 
 def _windows(whole: Passage, question: Question) -> list[Passage]:
