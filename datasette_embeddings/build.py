@@ -13,14 +13,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from datasette_embeddings import catalog, derive, embed, indexing
+from datasette_embeddings.baked import Baked
 from datasette_embeddings.catalog import NEXT, Collection, parent_of
 from datasette_embeddings.database import connect, translated
 from datasette_embeddings.errors import StoreError
 from datasette_embeddings.language import share_not_english
+from datasette_embeddings.limits import SKETCHED_ROWS
 from datasette_embeddings.matrices import load_matrix
 from datasette_embeddings.noise import noise_floor
 from datasette_embeddings.planning import Options, Task, model_fingerprint, plan_all, state_token
 from datasette_embeddings.report import Reporter, accounts, dry_run_line, prompts_line, size_by_table, summary, warnings
+from datasette_embeddings.sketches import sketched
 from datasette_embeddings.store import ChunkChange, Finish, SimilarityChange, Store
 from datasette_embeddings.tables import find_tables, has_own_tables
 
@@ -104,7 +107,14 @@ def run(task: Task, store: Store, budget: embed.Budget, report: Reporter) -> Col
     change = _derive(collection, store, task, matrix, report)
     texts = indexing.text_change(store, collection, task, spec.name)
     finish = Finish(
-        sorted(plan.removed), task.issues(), change, {}, _refused(task, store, collection), texts, _chunk_change(task)
+        sorted(plan.removed),
+        task.issues(),
+        change,
+        {},
+        _refused(task, store, collection),
+        texts,
+        _chunk_change(task),
+        sketches_of(matrix),
     )
     floor = noise_floor(model, collection, matrix)
     measured = {"noise_floor": floor, "foreign_share": _foreign_share(task)}
@@ -158,6 +168,11 @@ def _derive(
     rows = matrix.of_rows() if collection.chunk else matrix
     with tiles(f"similarities {task.spec.name}", report) as progress:
         return derive.similarity_change(store.conn, store.tables, collection, k, rows, progress, shrunk)
+
+
+def sketches_of(matrix: Matrix) -> Baked | None:
+    """Return what searches of a large collection read in place of its vectors; None for one whose vectors are as quickly read."""
+    return Baked(matrix.ids, sketched(matrix.rows)) if len(matrix.ids) >= SKETCHED_ROWS else None
 
 
 def _chunk_change(task: Task) -> ChunkChange | None:
@@ -238,13 +253,13 @@ def similarities_alone(store: Store, collection: Collection, k: int, report: Rep
         raise StoreError(
             f"the first build of {collection.name!r} was not finished; run the command that began it again"
         )
+    matrix = load_matrix(store.conn, store.tables, collection)
     with tiles(f"similarities {collection.name}", report) as progress:
-        matrix = load_matrix(store.conn, store.tables, collection)
-        matrix = matrix.of_rows() if collection.chunk else matrix
-        change = derive.similarity_change(store.conn, store.tables, collection, k, matrix, progress)
+        rows = matrix.of_rows() if collection.chunk else matrix
+        change = derive.similarity_change(store.conn, store.tables, collection, k, rows, progress)
     issues = catalog.issues(store.conn, collection, store.tables)
     refused = {item: row[0] for item, row in embed.refused_items(store.conn, store.tables, collection).items()}
     state = {**_counts(store, collection, issues), "similarities": k or None, "owner": collection.owner}
-    store.finish(collection, Finish([], issues, change, state, refused))
+    store.finish(collection, Finish([], issues, change, state, refused, sketches=sketches_of(matrix)))
     sql = f"select count(*) from {store.tables.similarities} where collection_id = ?"
     return int(store.conn.execute(sql, [collection.id]).fetchone()[0])

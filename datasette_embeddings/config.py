@@ -89,7 +89,7 @@ class Config:
         return [c for c in self.collections.values() if c.database in {None, name}]
 
 
-KNOWN_LIMITS = ("max_cost_usd", "queries_per_minute", "answers_per_minute")
+KNOWN_LIMITS = ("max_cost_usd", "queries_per_minute", "answers_per_minute", "index_megabytes")
 
 
 def parse(block: object, place: str = "configuration") -> Config:

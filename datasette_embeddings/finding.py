@@ -107,7 +107,7 @@ async def search(place: Place, text: str, k: int = DEFAULT_K, pairs: Pairs = ())
         results = results_of(conn, tables, collection, hits, query=text, label=place.label)
         return Found(results, sql, {"q": text, **filters.parameters}, filters)
 
-    return await place.run(run)
+    return await place.search(run)
 
 
 def ids_among(conn: sqlite3.Connection, among: str, filters: Filters) -> list[str]:

@@ -20,6 +20,7 @@ from datasette_embeddings.errors import BadVector, DimensionMismatch, Embeddings
 from datasette_embeddings.limits import CONTEXT_TOKENS, DEFAULT_K, MAX_CONTEXT_TOKENS
 from datasette_embeddings.repeats import answer_once
 from datasette_embeddings.search import hybrid_items, nearest_items
+from datasette_embeddings.snapshots import memory_for
 from datasette_embeddings.sqlthreads import recorded
 from datasette_embeddings.tables import find_tables
 
@@ -45,6 +46,7 @@ class Session:
 
     def __init__(self, conn: sqlite3.Connection, embedder: Embedder) -> None:
         self._borrow = borrowed(conn)
+        self._memory = memory_for(conn)  # as long as the functions that own this session, and so as the connection
         self.embedder = embedder
 
     @property
@@ -328,8 +330,8 @@ def as_text(value: object) -> str:
 def as_count(value: object) -> int:
     """Return k: a whole number from 0 on, which may come as text, as form fields do."""
     try:
-        number = int(str(value)) if isinstance(value, (int, str)) else int(cast("float", value))
-    except (ValueError, OverflowError, TypeError):
+        number = int(value) if isinstance(value, (int, float, str)) else -1
+    except (ValueError, OverflowError):
         number = -1
     if number < 0:
         raise EmbeddingsError(f"the number of results is a whole number from 0 on; found {str(value)[:40]!r}")

@@ -41,9 +41,9 @@ QUERY_CACHE_ENTRIES = 1_024
 SEARCH_CHUNK_ROWS = 8_192
 """Rows scored at a time by an exact search: 12 MB at 384 dimensions."""
 
-MATRICES_BYTES = 1_024_000_000
-"""Vectors that one process keeps in memory, of all its collections: 660,000 of 384 dimensions. A larger collection is read
-anew by each search."""
+INDEX_BYTES = 1_024_000_000
+"""What one process keeps in memory to search in, of all its collections, unless `limits` of the configuration says otherwise: the vectors
+of 500,000 items of 384 dimensions, or sketches of two millions. A collection that takes more is read anew by each search."""
 
 REPEATED_SEARCHES = 64
 """Answers of searches that are kept for a page that asks again: at 100 results each 0.5 MB."""
@@ -154,3 +154,6 @@ FRONT_MATTER_LINES = 100
 
 OVERLAP_SHARE = 0.1
 """Of a piece's tokens that are the end of the piece before, where a section is cut."""
+
+SKETCHED_ROWS = 20_000
+"""Items from which on a collection is searched by sketches first; fewer are all scored in a millisecond."""

@@ -1,20 +1,17 @@
-"""The vectors of collections in memory: read once by a process, shared by its connections and threads, bounded in size.
-
-What was read is used as long as the database says, through the connection that asks and so in the snapshot that its statement
-sees, that nothing was written since. So scores and rows are of one state of the file, whoever writes to it meanwhile.
-"""
+"""The vectors of a collection, read from its file: in parts, or all of them as one matrix."""
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from datasette_embeddings.catalog import own_chunks, parent_of
-from datasette_embeddings.limits import MATRICES_BYTES, MAX_DIMENSIONS, SEARCH_CHUNK_ROWS
+from datasette_embeddings.components import SAMPLE_ROWS
+from datasette_embeddings.database import snapshot
+from datasette_embeddings.limits import MAX_DIMENSIONS, SEARCH_CHUNK_ROWS
+from datasette_embeddings.sketches import sketched_in_parts
 from datasette_embeddings.vectors import FLOAT32, unit_rows
 
 if TYPE_CHECKING:
@@ -23,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from datasette_embeddings.catalog import Collection
+    from datasette_embeddings.sketches import Sketches
     from datasette_embeddings.tables import Tables
     from datasette_embeddings.vectors import Vector
 
@@ -68,88 +66,105 @@ class Matrix:
         return Matrix(parents[first][kept].tolist(), rows, self.others)
 
 
-_kept: OrderedDict[tuple[object, ...], tuple[tuple[object, ...], Matrix]] = OrderedDict()
-_lock = threading.Lock()
-
-
 def parts(
     conn: sqlite3.Connection, tables: Tables, collection: Collection, size: int, ids: Sequence[str] | None = None
 ) -> Iterator[Part]:
-    """Yield the items of a collection whose vectors have *size* dimensions; of *ids* only, where given.
-
-    *ids*: of rows. From memory where they fit, else read in parts.
-    """
-    matrix = None if ids is not None and len(ids) < FEW_IDS else matrix_of(conn, tables, collection, size)
-    if matrix is None:
-        for names, blobs in _read(conn, tables, collection, ids):
-            yield stack(names, blobs, size)
-    elif ids is None:
-        yield Part(matrix.ids, matrix.rows, matrix.others)
-    else:
-        wanted = set(ids)
-        places = [place for place, item in enumerate(matrix.ids) if collection.row_of(item) in wanted]
-        yield Part([matrix.ids[place] for place in places], matrix.rows[places], set() if matrix.ids else matrix.others)
+    """Yield the items of a collection whose vectors have *size* dimensions; of the rows *ids* only, where given."""
+    for names, blobs in _read(conn, tables, collection, ids):
+        yield stack(names, blobs, size)
 
 
-FEW_IDS = 256
-"""Fewer items than this are read by their key sooner than they are looked up in a large matrix."""
+def vectors_of(
+    conn: sqlite3.Connection, tables: Tables, collection: Collection, items: Sequence[str], size: int
+) -> Vector | None:
+    """Return the unit rows (n, size) of some items, sorted and all different; None where not every one has such a vector."""
+    import orjson
 
-
-class State(NamedTuple):
-    """What changes with every write to the vectors of a collection, as a connection's own snapshot has it."""
-
-    path: str
-    items: int
-    last: int | None
-    collection: tuple[object, ...]
-
-
-def state_of(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> State | None:
-    """Return the state of a collection's vectors; None for a database in memory, which only its own connection sees.
-
-    Builds count up the collection's `version`; other programs that write items change how many there are, or their rowids.
-    """
-    path = conn.execute("select file from pragma_database_list where name = 'main'").fetchone()[0]
-    if not path:
-        return None
-    counted = f"select count(*), max(rowid) from {tables.embeddings} where collection_id = ?"
-    count, last = conn.execute(counted, [collection.id]).fetchone()
-    known = (collection.name, collection.fingerprint, collection.generation, collection.built, collection.version)
-    return State(path, count, last, (tables.prefix, collection.id, *known))
-
-
-def matrix_of(conn: sqlite3.Connection, tables: Tables, collection: Collection, size: int) -> Matrix | None:
-    """Return the vectors of a collection, read now unless they are in memory; None where they are too many for that."""
-    token = state_of(conn, tables, collection)
-    if token is None or 4 * size * token.items > MATRICES_BYTES:
-        return None
-    key = (token.path, tables.prefix, collection.id, size)
-    with _lock:
-        if key in _kept and _kept[key][0] == token:
-            _kept.move_to_end(key)
-            return _kept[key][1]
-        _kept.pop(key, None)
-        matrix = load_matrix(conn, tables, collection, size)
-        _kept[key] = (token, matrix)
-        while sum(kept.rows.nbytes for _, kept in _kept.values()) > MATRICES_BYTES:
-            _kept.popitem(last=False)
-        return matrix
+    sql = (
+        f"select id, embedding from {tables.embeddings} where collection_id = ? and id in (select value from json_each(?)) "
+        "order by id"
+    )
+    found = conn.execute(sql, [collection.id, orjson.dumps(list(items)).decode()]).fetchall()
+    part = stack([row[0] for row in found], [row[1] for row in found], size)
+    return part.rows if part.ids == list(items) else None
 
 
 def load_matrix(conn: sqlite3.Connection, tables: Tables, collection: Collection, size: int | None = None) -> Matrix:
-    """Return the vectors of a collection, of its own dimensions unless told."""
+    """Return the vectors of a collection, of its own dimensions unless told. Adds a function to the connection."""
     where = f"from {tables.embeddings} where collection_id = ?"
-    total = conn.execute(f"select count(*) {where}", [collection.id]).fetchone()[0]
-    size = size or collection.dimensions or _usual_dimensions(conn, where, collection.id)
-    matrix = np.empty((total, size), np.float32)
+    with snapshot(conn):
+        total = conn.execute(f"select count(*) {where}", [collection.id]).fetchone()[0]
+        size = size or collection.dimensions or _usual_dimensions(conn, where, collection.id)
+        sink = _Sink(total, size)
+        conn.create_function("embeddings_sink", 2, sink)
+        conn.execute(f"select count(embeddings_sink(id, embedding)) {where} order by id", [collection.id]).fetchall()
+    return sink.matrix()
+
+
+class _Sink:
+    """An SQL function that copies vectors of one size into a matrix: twice as fast as fetching rows."""
+
+    def __init__(self, total: int, size: int) -> None:
+        self._rows = np.empty((total, size), FLOAT32)
+        self._room = self._rows.reshape(-1).data.cast("B")
+        self._ids: list[str] = []
+        self._others: set[int] = set()
+        self._bytes = 4 * size
+
+    def __call__(self, item: str, blob: object) -> None:
+        """Take one item."""
+        if isinstance(blob, bytes) and len(blob) == self._bytes:
+            start = len(self._ids) * self._bytes
+            self._room[start : start + self._bytes] = blob
+            self._ids.append(item)
+        else:
+            self._others.add(_size(blob))
+
+    def matrix(self) -> Matrix:
+        """Return what was taken, as unit rows, by id."""
+        ids, rows = self._ids, self._rows[: len(self._ids)]
+        usable = np.ones(len(ids), bool)
+        for start in range(0, len(ids), SEARCH_CHUNK_ROWS):
+            part = slice(start, start + SEARCH_CHUNK_ROWS)
+            units, usable[part] = unit_rows(rows[part])
+            if units.base is not self._rows:
+                rows[part] = units
+        if not usable.all():
+            ids, rows = [ids[place] for place in np.flatnonzero(usable)], rows[usable]
+        order = sorted(range(len(ids)), key=ids.__getitem__)
+        if order != list(range(len(ids))):
+            ids, rows = [ids[place] for place in order], rows[order]
+        return Matrix(ids, rows, self._others)
+
+
+def load_sketches(
+    conn: sqlite3.Connection, tables: Tables, collection: Collection, size: int
+) -> tuple[list[str], Sketches, set[int]]:
+    """Return the ids and sketches of a collection's vectors of *size* dimensions, and the other dimensions met.
+
+    The vectors are read twice, a sample first, and are never all in memory.
+    """
     ids: list[str] = []
     others: set[int] = set()
-    for names, blobs in _read(conn, tables, collection, None):
-        part = stack(names, blobs, size)
-        matrix[len(ids) : len(ids) + len(part.ids)] = part.rows
-        ids += part.ids
-        others |= part.others
-    return Matrix(ids, matrix[: len(ids)], others)
+
+    def rows() -> Iterator[Vector]:
+        for part in parts(conn, tables, collection, size):
+            ids.extend(part.ids)
+            others.update(part.others)
+            yield part.rows
+
+    total = conn.execute(
+        f"select count(*) from {tables.embeddings} where collection_id = ?", [collection.id]
+    ).fetchone()[0]
+    sketches = sketched_in_parts(_sample(conn, tables, collection, size, total), rows(), total)
+    return ids, sketches, others
+
+
+def _sample(conn: sqlite3.Connection, tables: Tables, collection: Collection, size: int, total: int) -> Vector:
+    """Return about SAMPLE_ROWS unit rows from all over a collection of *total* items."""
+    sql = f"select id, embedding from {tables.embeddings} where collection_id = ? and rowid % ? = 0"
+    found = conn.execute(sql, [collection.id, max(1, total // SAMPLE_ROWS)]).fetchall()
+    return stack([row[0] for row in found], [row[1] for row in found], size).rows
 
 
 def _usual_dimensions(conn: sqlite3.Connection, where: str, collection_id: int) -> int:

@@ -43,7 +43,7 @@ async def filter_arguments(datasette: Datasette, request: Request, database: str
     place = places[0]
     try:
         await asking.query_vector(site.embedder_of(datasette), place.collection, text)
-        condition, parameters = await place.run(lambda conn: _condition(conn, place, request))
+        condition, parameters = await place.search(lambda conn: _condition(conn, place, request))
     except asking.Refused as refused:
         raise DatasetteError(refused.sentence, status=refused.status) from refused
     except EmbeddingsError as error:

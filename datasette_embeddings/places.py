@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from datasette_embeddings import access, compat, remembered
+from datasette_embeddings import access, compat, indexes, remembered
 from datasette_embeddings.database import snapshot
 from datasette_embeddings.glance import glance
 
@@ -74,6 +74,13 @@ class Place:
         """Run a function that reads in one of Datasette's SQL threads, within the time that a query may take."""
         result: Result = await self.datasette.get_database(self.database).execute_fn(self._limited(function))
         return result
+
+    async def search(self, function: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Run a function that searches the collection: what it looks in is loaded first, however long that takes."""
+        await self.datasette.get_database(self.database).execute_fn(
+            lambda conn: indexes.warm(conn, self.collection.name)
+        )
+        return await self.run(function)
 
     async def read_once(self, what: Hashable, function: Callable[[sqlite3.Connection], Result]) -> Result:
         """Return what a function reads, as `run` does, read anew when the file changed. *what*: names it."""

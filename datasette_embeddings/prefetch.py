@@ -1,6 +1,6 @@
-"""Before one of our own search queries runs, its text is embedded, outside the SQL threads and their time limit.
+"""Before one of our own search queries runs, its text is embedded and its index loaded, outside the time limit of queries.
 
-The SQL function then finds the vector in the cache. And what goes wrong is said to the visitor in words, which SQLite would
+The SQL function then finds both in memory. And what goes wrong is said to the visitor in words, which SQLite would
 not let through.
 """
 
@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from datasette_embeddings import asking, compat
+from datasette_embeddings import asking, compat, indexes
 from datasette_embeddings.asking import Refused
 from datasette_embeddings.catalog import Collection, find_collection
 from datasette_embeddings.errors import UnknownCollection
@@ -83,9 +83,10 @@ async def embed_query_of(
 
 
 async def _embed(database: Any, name: str, text: str, embedder: Embedder) -> None:  # noqa: ANN401
-    """Put the vector of *text* into the cache, where there is such a collection."""
+    """Put the vector of *text* into the cache, where there is such a collection, and load what it is searched in."""
     try:
         collection: Collection = await database.execute_fn(lambda conn: find_collection(conn, name))
     except UnknownCollection:
         return
     await asking.query_vector(embedder, collection, text)
+    await database.execute_fn(lambda conn: indexes.warm(conn, name))

@@ -10,8 +10,9 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from datasette_embeddings.indexes import state_of
 from datasette_embeddings.limits import REPEATED_SEARCHES
-from datasette_embeddings.matrices import state_of
+from datasette_embeddings.snapshots import changes_of
 
 if TYPE_CHECKING:
     import sqlite3
@@ -42,7 +43,7 @@ def answer_once(
     state = state_of(conn, tables, collection)
     if state is None:
         return answer()
-    source = (owner, *_changes(conn)) if reads_rows or not collection.full_text else ()
+    source = (owner, *changes_of(conn)) if reads_rows or not collection.full_text else ()
     key = (state, source, *(_short(part) for part in question))
     with _lock:
         if key in _answers:
@@ -54,11 +55,6 @@ def answer_once(
         while len(_answers) > REPEATED_SEARCHES:
             _answers.popitem(last=False)
     return found
-
-
-def _changes(conn: sqlite3.Connection) -> tuple[int, int]:
-    """Return what changes with every write to the file, by others and by this connection."""
-    return conn.execute("pragma data_version").fetchone()[0], conn.total_changes
 
 
 def _short(part: object) -> object:

@@ -56,7 +56,7 @@ async def prepare(place: Place, text: str, number: int | None = None, pairs: Pai
         wish = Wish(number=number, ids=ids)
         return Reply(question, gather(conn, tables, collection, question, wish, place.label), filters)
 
-    return await place.run(run)
+    return await place.search(run)
 
 
 async def quoted(place: Place, reply: Reply) -> Reply:

@@ -136,6 +136,25 @@ ALTER TABLE {embeddings_collections} ADD COLUMN foreign_share REAL;
 """
 """foreign_share: of the texts, in a language that the model was not made for; NULL where it knows many or nobody knows."""
 
+SKETCHES_DDL = """
+CREATE TABLE {embeddings_sketches} (
+    collection_id INTEGER PRIMARY KEY REFERENCES {collections}(id),
+    stamp TEXT,                    -- JSON: version, number of items, and the last that was written; others mean out of date
+    dimensions INTEGER,
+    basis BLOB, head INTEGER,      -- principal components, float32; how many of them are read where int8 products are slow
+    error REAL                     -- what int8 leaves out of any item's components, at most
+);
+CREATE TABLE {embeddings_sketch_parts} (
+    collection_id INTEGER, part INTEGER,
+    ids TEXT,                      -- JSON array of item ids, in order
+    codes BLOB,                    -- of each item its components as int8
+    units BLOB,                    -- of each item what one of int8 stands for, float32
+    rests BLOB,                    -- of each item the length that is not in the head, then of each that in no component, float32
+    PRIMARY KEY (collection_id, part)
+);
+"""
+"""Sketches of the vectors of large collections, which searches read in place of the vectors (`sketches`)."""
+
 CHUNKS = ("chunks", "idx_chunks_parent_id")
 
 
@@ -194,6 +213,7 @@ def _migrate(conn: sqlite3.Connection, tables: Tables) -> None:
     own_set(name="m003_chunks")(_ddl_step(CHUNKS_DDL, tables))
     own_set(name="m004_prompts")(_ddl_step(PROMPTS_DDL, tables))
     own_set(name="m005_language")(_ddl_step(LANGUAGE_DDL, tables))
+    own_set(name="m006_sketches")(_ddl_step(SKETCHES_DDL, tables))
     if _newer(own_set, db):
         raise StoreError(
             "this file was written by a newer release of this package: pip install -U datasette-embeddings-suite"

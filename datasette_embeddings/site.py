@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from datasette_embeddings import compat
+from datasette_embeddings import compat, indexes
 from datasette_embeddings.budget import Budget
 from datasette_embeddings.compat import MARK
 from datasette_embeddings.config import (
@@ -23,7 +23,7 @@ from datasette_embeddings.config import (
 from datasette_embeddings.embedder import Embedder
 from datasette_embeddings.errors import ConfigError, EmbeddingsError
 from datasette_embeddings.guard import Guard
-from datasette_embeddings.limits import ANSWERS_PER_MINUTE, QUERIES_PER_MINUTE
+from datasette_embeddings.limits import ANSWERS_PER_MINUTE, INDEX_BYTES, QUERIES_PER_MINUTE
 from datasette_embeddings.models import built_in, configured_name
 from datasette_embeddings.remembered import file_state, holdings_of
 
@@ -82,7 +82,10 @@ def guard_of(datasette: Datasette) -> Guard:
 
 
 def check(datasette: Datasette) -> None:
-    """Raise ConfigError for whatever must not be found out later: a rival plugin, two configurations, literal keys."""
+    """Raise ConfigError for whatever must not be found out later: a rival plugin, two configurations, literal keys.
+
+    The memory of indexes is the process's own: where it serves several sites, the last one bounds it.
+    """
     try:
         distribution(RIVAL)
     except PackageNotFoundError:
@@ -93,7 +96,8 @@ def check(datasette: Datasette) -> None:
         )
     if datasette.config_dir:
         _check_places(Path(datasette.config_dir))
-    config_of(datasette)
+    limits = config_of(datasette).limits
+    indexes.cache.limit = int(1e6 * limits["index_megabytes"]) if "index_megabytes" in limits else INDEX_BYTES
 
 
 def _check_places(directory: Path) -> None:

@@ -13,18 +13,20 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from datasette_embeddings import catalog, fulltext
+from datasette_embeddings import baked, catalog, fulltext
 from datasette_embeddings.catalog import NEXT
 from datasette_embeddings.database import connect, quote, table_names, transaction, translated
 from datasette_embeddings.errors import StoreError, UnknownCollection
 from datasette_embeddings.limits import CLAIM_SECONDS
 from datasette_embeddings.schema import ensure_tables
 from datasette_embeddings.tables import LLM_COLUMNS, NAMES, Tables
+from datasette_embeddings.vectors import FLOAT32
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from datasette_embeddings.baked import Baked
     from datasette_embeddings.catalog import Collection
 
 GUARD = "embeddings_keep_rowids_"
@@ -36,6 +38,8 @@ DERIVED = (
     "embeddings_issues",
     "embeddings_changes",
     "embeddings_documents",
+    "embeddings_sketches",
+    "embeddings_sketch_parts",
     "embeddings_collections",
     "chunks",
 )
@@ -101,6 +105,7 @@ class Finish:
     refused: Mapping[str, bytes] = field(default_factory=dict)
     texts: TextChange | None = None
     chunks: ChunkChange | None = None
+    sketches: Baked | None = None
 
 
 class Store:
@@ -276,7 +281,9 @@ class Store:
             if finish.chunks is not None:
                 self._write_chunks(conn, cid, finish.chunks)
             conn.execute(f"delete from {tables.embeddings_changes} where collection_id = ?", [cid])
-            state = {"generation": generation, "built": built, "version": _new_version()}
+            version = _new_version()
+            state = {"generation": generation, "built": built, "version": version}
+            self._write_sketches(conn, cid, finish.sketches, version)
             self._describe(conn, cid, {**finish.state, **state})
             name = replaces.name if replaces else collection.name
             if replaces:
@@ -311,6 +318,23 @@ class Store:
             f'insert into {table} (collection_id, id, parent_id, position, start, "end", heading, content_hash, row_hash) '
             "values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             ((cid, *row) for row in change.added),
+        )
+
+    def _write_sketches(self, conn: sqlite3.Connection, cid: int, sketches: Baked | None, version: int) -> None:
+        heads, parts = self.tables.embeddings_sketches, self.tables.embeddings_sketch_parts
+        conn.execute(f"delete from {heads} where collection_id = ?", [cid])
+        conn.execute(f"delete from {parts} where collection_id = ?", [cid])
+        if sketches is None:
+            return
+        found = sketches.sketches
+        size, basis = found.basis.shape[1], found.basis.astype(FLOAT32).tobytes()
+        stamp = baked.stamp(conn, self.tables, cid, version)
+        conn.execute(
+            f"insert into {heads} values (?, ?, ?, ?, ?, ?)", [cid, stamp, size, basis, found.head, found.error]
+        )
+        conn.executemany(
+            f"insert into {parts} (collection_id, part, ids, codes, units, rests) values (?, ?, ?, ?, ?, ?)",
+            ((cid, *row) for row in baked.to_rows(sketches)),
         )
 
     def next_document(self) -> int:

@@ -51,6 +51,8 @@ NAMES = (
     "embeddings_builds",
     "embeddings_documents",
     "embeddings_duplicates",
+    "embeddings_sketches",
+    "embeddings_sketch_parts",
     "similarities",
     "chunks",
     "idx_chunks_parent_id",

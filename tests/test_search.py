@@ -17,7 +17,7 @@ import pytest
 from openai_server import OpenAIServer
 
 from datasette_embeddings import build as building
-from datasette_embeddings import matrices, noise, register
+from datasette_embeddings import indexes, matrices, noise, register, search
 from datasette_embeddings.catalog import Collection, find_collection
 from datasette_embeddings.errors import EmbeddingsError, ModelError
 from datasette_embeddings.models import get_model
@@ -93,7 +93,7 @@ def test_ids_narrow_before_the_number(opened: sqlite3.Connection, function: str)
     given = json.dumps([*worst, worst[0], "no such", 7])
     assert ask(opened, function, "articles", "storm and rain", 2, given) == every[-3:-1]
     assert ask(opened, function, "articles", "storm and rain", 2, "[]") == []
-    many = json.dumps([*worst, *(f"none {n}" for n in range(matrices.FEW_IDS))])
+    many = json.dumps([*worst, *(f"none {n}" for n in range(search.FEW_IDS))])
     assert ask(opened, function, "articles", "storm and rain", 2, many) == every[-3:-1]
     for wrong in ("{}", "x", "", "1"):
         with pytest.raises(sqlite3.OperationalError):
@@ -119,7 +119,9 @@ def test_ties_are_by_id() -> None:
     """Also where they are cut."""
     scored = Scored(["b", "d", "a", "c", "e"], np.array([0.5, 0.5, 0.5, 0.5, 0.9]))
     for k in range(7):
-        assert [hit.id for hit in best(scored, k, Collection(1, "c", "static"))] == ["e", "a", "b", "c", "d"][:k]
+        assert [hit.id for hit in best(lambda _: scored, k, Collection(1, "c", "static"))] == ["e", "a", "b", "c", "d"][
+            :k
+        ]
 
 
 def test_other_dimensions_are_an_error(built: Path) -> None:
@@ -173,7 +175,7 @@ def test_matrix_is_shared(opened: sqlite3.Connection, built: Path, monkeypatch: 
     def read_again(*_: object) -> None:
         raise AssertionError("read again")
 
-    monkeypatch.setattr(matrices, "load_matrix", read_again)
+    monkeypatch.setattr(indexes, "load_matrix", read_again)
     with closing(sqlite3.connect(built)) as conn:
         register(conn)
         assert len(ask(conn, "embed_search", "articles", "storm")) == 8
@@ -211,24 +213,22 @@ def test_larger_collections_are_read_in_parts(
     """With the same results, and kept by nobody."""
     every = [ask(opened, function, "articles", text) for text in QUERIES]
     some = ask(opened, function, "articles", "storm", 2, '["news/rates", "news/heat", "news/storm"]')
-    monkeypatch.setattr(matrices, "MATRICES_BYTES", 8 * 256 * 4 - 1)
     monkeypatch.setattr(matrices, "SEARCH_CHUNK_ROWS", 3)
-    matrices._kept.clear()
+    monkeypatch.setattr(indexes, "cache", indexes.Cache(8 * 256 * 4 - 1))
     assert [ask(opened, function, "articles", text) for text in QUERIES] == every
     assert ask(opened, function, "articles", "storm", 2, '["news/rates", "news/heat", "news/storm"]') == some
-    assert not matrices._kept
+    assert len(indexes.cache) == 0
 
 
 def test_memory_is_bounded(built: Path, cli: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     """The collection that was searched longest ago makes room."""
     cli("embed", built, "second", "--table", "articles", "--column", "title")
-    monkeypatch.setattr(matrices, "MATRICES_BYTES", 8 * 256 * 4)
-    matrices._kept.clear()
+    monkeypatch.setattr(indexes, "cache", indexes.Cache(8 * (256 * 4 + indexes.BYTES_OF_AN_ID)))
     with closing(sqlite3.connect(built)) as conn:
         register(conn)
         for name in ("articles", "second", "articles"):
             ask(conn, "embed_search", name, "storm")
-            assert len(matrices._kept) == 1
+            assert len(indexes.cache) == 1
 
 
 def test_malformed_vectors_are_passed_over(opened: sqlite3.Connection) -> None:
