@@ -27,12 +27,13 @@ if TYPE_CHECKING:
     Positions = TypeVar("Positions", bound=np.integer)
     Matrix = NDArray[np.float32]
     Progress = Callable[[int, int], None]
-    Found = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]
+    Candidates = tuple[NDArray[np.uint16], NDArray[np.int32], NDArray[np.float32]]
+    Found = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
-SAMPLE_ROWS = 2_048
-"""Columns that give every row a first lower bound of its k-th score; 1 percent of the work at 200,000 rows."""
+SCORED_AT_ONCE = 4_096
+"""Pairs whose scores are computed at once: 12 MB at 384 dimensions."""
 
-POOL_PER_ROW = 64
+POOL_PER_ROW = 128
 """Candidates a row may collect on average before its block is cut back to the k best; 8 bytes each."""
 
 
@@ -76,11 +77,11 @@ def _all_distinct(matrix: Matrix, k: int, progress: Progress | None) -> Neighbor
     def tile(pair: tuple[int, int]) -> None:
         left, right = blocks[pair[0]], blocks[pair[1]]
         product = matrix[left] @ matrix[right].T
-        row, other = _reaching(product, engine.floor[left, None])
-        engine.offer(left.start, right.start, row, other)
-        if left != right:
-            other, row = _reaching(product, engine.floor[None, right])
-            engine.offer(right.start, left.start, row, other)
+        if left == right:
+            np.fill_diagonal(product, -np.inf)
+        else:
+            engine.offer(right, left, product.T)
+        engine.offer(left, right, product)
 
     engine.run(tile, pairs, progress)
     return engine.result()
@@ -140,8 +141,10 @@ def neighbors_of(matrix: Matrix, rows: NDArray[np.int64], k: int, progress: Prog
 
     def tile(pair: tuple[slice, slice]) -> None:
         left, right = pair
-        row, other = _reaching(chosen[left] @ matrix[right].T, engine.floor[left, None])
-        engine.offer(left.start, right.start, row, other)
+        product = chosen[left] @ matrix[right].T
+        itself = np.flatnonzero((rows[left] >= right.start) & (rows[left] < right.stop))
+        product[itself, rows[left][itself] - right.start] = -np.inf
+        engine.offer(left, right, product)
 
     engine.run(tile, pairs, progress)
     return engine.result()
@@ -154,7 +157,7 @@ def challengers(matrix: Matrix, changed: NDArray[np.int64], floor: NDArray[np.fl
     for block in _blocks(len(matrix)):
         for part in _blocks(len(changed), 8 * TILE_ROWS):
             product = matrix[block] @ matrix[changed[part]].T
-            row, column = _reaching(product, (floor[block] - error)[:, None].astype(np.float32))
+            row, column = _reaching(product, (floor[block] - error).astype(np.float32))
             found.append((row + block.start, changed[part][column]))
     rows = np.concatenate([row for row, _ in found]) if found else np.zeros(0, np.int64)
     others = np.concatenate([other for _, other in found]) if found else np.zeros(0, np.int64)
@@ -166,24 +169,23 @@ def challengers(matrix: Matrix, changed: NDArray[np.int64], floor: NDArray[np.fl
     return Neighbors(rows[reached], others[reached], scores[reached])
 
 
-def _reaching(product: Matrix, floor: Matrix) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return where a product reaches its floor, as rows and columns: `np.nonzero`, ten times as fast where that is rare."""
-    return np.divmod(np.flatnonzero(product >= floor), product.shape[1])
+def _reaching(product: Matrix, floor: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where rows of a product, which may be transposed, reach their floors: `np.nonzero`, ten times as fast where that is rare."""
+    if product.flags.c_contiguous:
+        return np.divmod(np.flatnonzero(product >= floor[:, None]), product.shape[1])
+    other, row = np.divmod(np.flatnonzero(product.T >= floor), product.shape[0])
+    return row, other
 
 
 def _blocks(count: int, size: int = TILE_ROWS) -> list[slice]:
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-NOTHING: Found = (np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0))
-
-
 @dataclass
 class _Pool:
-    """Candidates of one block of rows, and the lock of who adds some."""
+    """Candidates of one block of rows: (row within the block, position of the other, product), and the lock of who adds some."""
 
-    rows: list[NDArray[np.int32]] = field(default_factory=list)
-    others: list[NDArray[np.int32]] = field(default_factory=list)
+    parts: list[Candidates] = field(default_factory=list)
     size: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -200,69 +202,82 @@ class _Engine:
         self.pools = [_Pool() for _ in _blocks(len(targets))]
         self.found: list[Found] = []
 
-    def _sampler(self) -> Callable[[slice], None]:
-        """Return what raises the floor of a block of targets to their k-th score among a sample of the rows, or all."""
-        size = min(len(self.matrix), max(SAMPLE_ROWS, self.k + 1))
-        sample = np.random.default_rng(0).choice(len(self.matrix), size, replace=False)
-        columns = self.matrix[sample].T
-
-        def raise_floor(block: slice) -> None:
-            product = self.matrix[self.targets[block]] @ columns
-            product[self.targets[block][:, None] == sample[None, :]] = -np.inf
-            product.partition(size - self.k, axis=1)
-            self.floor[block] = product[:, size - self.k] - np.float32(2 * self.error)
-
-        return raise_floor
-
     def run(self, tile: Callable, work: Sequence, progress: Progress | None) -> None:  # type: ignore[type-arg]
         """Do all tiles on as many threads as there are cores, each with a single-threaded BLAS."""
         if self.k == 0:
             return
         threads = os.cpu_count() or 1
         with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
-            list(pool.map(self._sampler(), _blocks(len(self.targets))))
             for done, _ in enumerate(pool.map(tile, work), 1):
                 if progress:
                     progress(done, len(work))
-            self.found = list(pool.map(self._cut, self.pools))
+            self.found = list(pool.map(self._finished, range(len(self.pools))))
 
-    def offer(self, first_row: int, first_other: int, row: NDArray[np.int64], other: NDArray[np.int64]) -> None:
-        """Take from a tile what may be among the k best of its rows, as offsets from its first row and other."""
+    def offer(self, rows: slice, others: slice, product: Matrix) -> None:
+        """Take from a tile what may be among the k best of its rows."""
+        pool, floor = self.pools[rows.start // TILE_ROWS], self.floor[rows]
+        if not pool.size and self.k < product.shape[1]:
+            floor = np.partition(product, product.shape[1] - self.k, axis=1)[:, -self.k]
+        row, other = _reaching(product, floor)
         if not len(row):
             return
-        pool = self.pools[first_row // TILE_ROWS]
-        rows, others = (row + first_row).astype(np.int32), (other + first_other).astype(np.int32)
+        found = row.astype(np.uint16), (other + others.start).astype(np.int32), product[row, other]
         with pool.lock:
-            pool.rows.append(rows)
-            pool.others.append(others)
+            pool.parts.append(found)
             pool.size += len(row)
             if pool.size > (POOL_PER_ROW + self.k) * TILE_ROWS:
-                self._cut(pool)
+                self._cut(rows.start, pool)
 
-    def _cut(self, pool: _Pool) -> Found:
-        """Keep the k best of each row of a block, by their real scores, and raise the floor to the k-th."""
-        if not pool.rows:
+    def _cut(self, start: int, pool: _Pool) -> None:
+        """Keep of each row of a block what may be among the k best by its product, and raise the floor.
+
+        Where that leaves too many, as of rows that are almost alike, their real scores decide.
+        """
+        rows, others, products = (np.concatenate(column) for column in zip(*pool.parts, strict=True))
+        order = np.argsort(rows, kind="stable")  # by counting, as these are small numbers
+        rows, others, products = rows[order], others[order], products[order]
+        floor = self.floor[start : start + TILE_ROWS]
+        counts = np.bincount(rows, minlength=len(floor))
+        full = counts >= self.k
+        table = np.full((len(floor), counts.max()), -np.inf, np.float32)
+        table[np.arange(table.shape[1]) < counts[:, None]] = products
+        if full.any():
+            table.partition(table.shape[1] - self.k, axis=1)
+            floor[full] = table[full, -self.k] - np.float32(2 * self.error)
+        kept = products >= floor[rows]
+        rows, others, products = rows[kept], others[kept], products[kept]
+        if len(rows) > (POOL_PER_ROW // 2 + self.k) * TILE_ROWS:
+            items, found, scores = self._best(start + rows.astype(np.int64), others.astype(np.int64))
+            rows, others, products = (
+                (items - start).astype(np.uint16),
+                found.astype(np.int32),
+                scores.astype(np.float32),
+            )
+        pool.parts, pool.size = [(rows, others, products)], len(rows)
+
+    def _finished(self, number: int) -> Found:
+        """Return the k best of each row of a block."""
+        pool, start = self.pools[number], number * TILE_ROWS
+        if not pool.size:
             return NOTHING
-        found = rows, others, scores = self._best(np.concatenate(pool.rows), np.concatenate(pool.others))
-        pool.rows, pool.others, pool.size = [rows], [others], len(rows)
-        last = np.flatnonzero(np.diff(rows, append=-1))
-        full = last[_rank(rows)[last] == self.k - 1]
-        self.floor[rows[full]] = (scores[full] - self.error).astype(np.float32)
-        return found
+        self._cut(start, pool)
+        rows, others, _ = pool.parts[0]
+        return self._best(start + rows.astype(np.int64), others.astype(np.int64))
 
-    def _best(self, rows: NDArray[np.int32], others: NDArray[np.int32]) -> Found:
-        """Return the k best of each row, sorted by row, score descending and position."""
-        real = self.targets[rows] != others
-        rows, others = rows[real], others[real]
+    def _best(self, rows: NDArray[np.int64], others: NDArray[np.int64]) -> Found:
+        """Return the k best of each row by their real scores, sorted by row, score descending and position."""
         scores = np.empty(len(rows))
-        for part in _blocks(len(rows), 16 * TILE_ROWS):
+        for part in _blocks(len(rows), SCORED_AT_ONCE):
             scores[part] = score_rows(self.matrix[self.targets[rows[part]]], self.matrix[others[part]])
         return best_of_each(rows, others, scores, self.k)
 
     def result(self) -> Neighbors:
         """Return the k best of every target."""
         rows, others, scores = (np.concatenate(column) for column in zip(*self.found, NOTHING, strict=True))
-        return Neighbors(self.targets[rows], others.astype(np.int64), scores)
+        return Neighbors(self.targets[rows], others, scores)
+
+
+NOTHING: Found = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
 
 
 def best_of_each(
