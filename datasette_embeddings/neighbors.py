@@ -173,7 +173,8 @@ def _reaching(product: Matrix, floor: NDArray[np.float32]) -> tuple[NDArray[np.i
     """Return where rows of a product, which may be transposed, reach their floors: `np.nonzero`, ten times as fast where that is rare."""
     if product.flags.c_contiguous:
         return np.divmod(np.flatnonzero(product >= floor[:, None]), product.shape[1])
-    other, row = np.divmod(np.flatnonzero(product.T >= floor), product.shape[0])
+    columns = product.T
+    other, row = np.divmod(np.flatnonzero(columns >= floor), columns.shape[1])
     return row, other
 
 
