@@ -10,6 +10,7 @@ vectors that they do not rule out are read from the file.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict, defaultdict
 from contextlib import closing, suppress
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from datasette_embeddings.vectors import Vector
 
     Positions = NDArray[np.int64]
+
+log = logging.getLogger(__name__)
 
 BYTES_OF_AN_ID = 200
 """What an id takes in memory, with its place in a dictionary."""
@@ -180,6 +183,7 @@ class Cache:
         self.limit = limit
         self._kept: OrderedDict[tuple[object, ...], tuple[State, Index]] = OrderedDict()
         self._lock = threading.Lock()
+        self._warned: set[tuple[str, str]] = set()
         self._loading: dict[tuple[object, ...], threading.Lock] = defaultdict(threading.Lock)
 
     def __len__(self) -> int:
@@ -204,17 +208,21 @@ class Cache:
         key = (state.path, tables.prefix, collection.id, size)
         if found := self._find(key, state, whole):
             return self._screened(key, state, found)
-        with self._loading[key]:
+        with self._loading_lock(key):
             found = self._find(key, state, whole) or self._load(state, tables, collection, size, whole)
-        if found is not None:
-            self._keep(key, state, found)
+            if found is not None:
+                self._keep(key, state, found)
         return found
+
+    def _loading_lock(self, key: tuple[object, ...]) -> threading.Lock:
+        with self._lock:
+            return self._loading[key]
 
     def _screened(self, key: tuple[object, ...], state: State, index: Index) -> Index:
         """Return an index that is searched again, with sketches where it is large; one thread makes them, others do not wait."""
         if index.screen is not None or index.rows is None or len(index.ids) < SKETCHED_ROWS:
             return index
-        making = self._loading[key]
+        making = self._loading_lock(key)
         if not making.acquire(blocking=False):
             return index
         try:
@@ -242,8 +250,23 @@ class Cache:
     def _load(self, state: State, tables: Tables, collection: Collection, size: int, whole: bool) -> Index | None:
         with suppress(StoreError), closing(connect(state.path)) as conn, snapshot(conn):
             if state_of(conn, tables, collection) == state:
-                return load(conn, tables, collection, size, self.limit, whole=whole)
+                index = load(conn, tables, collection, size, self.limit, whole=whole)
+                if index is None and not whole:
+                    self._warn(collection, state)
+                return index
         return None
+
+    def _warn(self, collection: Collection, state: State) -> None:
+        if (state.path, collection.name) not in self._warned:
+            self._warned.add((state.path, collection.name))
+            log.warning(
+                "%s: searching the %d items of %r takes more memory than `limits: {index_megabytes: %d}` allows, so each search reads "
+                "all vectors from the file; raise it, or install numkong (extra `fast`), which needs less",
+                state.path,
+                state.items,
+                collection.name,
+                self.limit // 1_000_000,
+            )
 
 
 cache = Cache()

@@ -346,12 +346,15 @@ def test_memory_for_sketches_alone(world: World, kernel: str) -> None:
 
 
 @pytest.mark.parametrize("limit", [0, 1, 100_000])
-def test_hardly_any_memory(world: World, opened: sqlite3.Connection, limit: int) -> None:
-    """Every search reads what it needs."""
+def test_hardly_any_memory(
+    world: World, opened: sqlite3.Connection, limit: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every search reads what it needs, and the log says what to do, once."""
     indexes.cache.limit = limit
     for row in world.rows[:3]:
         assert ask(opened, row) == nearest(world, row, 10)
     assert len(indexes.cache) == 0
+    assert caplog.text.count("index_megabytes") == 1
 
 
 def test_threads_share_one_index(world: World, kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
