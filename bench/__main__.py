@@ -1,7 +1,8 @@
-"""`python -m bench` measures everything; `python -m bench NAME` one thing; `--quick` only sees that it runs.
+"""`python -m bench` measures everything; `python -m bench NAME` one thing; `--quick` small data in under ten minutes.
 
 A bench is a module of this folder that `python -m bench.NAME` runs: it prints Markdown on stdout, what it is doing on stderr,
-and takes `--quick`. Each runs in a process of its own, so that none sees another's memory and imports.
+and takes `--quick`. Each runs in a process of its own, so that none sees another's memory and imports. At the end stands what was
+to be reached and whether it was (bench/goals.py).
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+from bench import goals
 from bench.common import ROOT, circumstances, say
 
 FOLDER = Path(__file__).parent
 RESULTS = ROOT / "docs" / "performance.md"
-SHARED = {"common", "corpora"}
+REACH = "reach"
+"""The section of what was to be reached."""
+
+SHARED = {"common", "corpora", "goals", "peers", "plot", "real", "spectrum"}
 """Modules that measure nothing."""
 
 
@@ -44,14 +49,16 @@ def measure(name: str, arguments: list[str]) -> str | None:
     return f"{head}\n\n{done.stdout.strip()}" if done.returncode == 0 and done.stdout.strip() else None
 
 
-def write(name: str, result: str) -> None:
-    """Put a result into its section of docs/performance.md, which is made at the end where there is none."""
+def write(name: str, about: str, result: str) -> None:
+    """Put a result into its section of docs/performance.md; a new one goes to the end, `reach` before all others."""
     text = RESULTS.read_text("utf-8")
-    section = f"## {name}\n\n{about(FOLDER / f'{name}.py')}\n\n{result}\n"
+    section = f"## {name}\n\n{about}\n\n{result}\n\n"
     existing = re.compile(rf"^## {re.escape(name)}\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
-    replaced, found = existing.subn(lambda _: section + "\n", text)
-    text = replaced if found else f"{text.rstrip()}\n\n{section}"
-    RESULTS.write_text(text.rstrip() + "\n", "utf-8")
+    replaced, found = existing.subn(lambda _: section, text)
+    if not found:
+        head, mark, tail = text.partition("\n## ") if name == REACH else (text.rstrip(), "", "")
+        replaced = f"{head}\n{section}{mark[1:]}{tail}" if mark else f"{head}\n\n{section}"
+    RESULTS.write_text(replaced.rstrip() + "\n", "utf-8")
 
 
 def main() -> int:
@@ -63,7 +70,7 @@ def main() -> int:
         prog="python -m bench", epilog=listing, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="what to measure; all where none is named")
-    parser.add_argument("--quick", action="store_true", help="smaller data, fewer rounds: to see that all of it runs")
+    parser.add_argument("--quick", action="store_true", help="at most 20,000 rows and few rounds: under ten minutes in all")
     parser.add_argument("--write", action="store_true", help="put the results into docs/performance.md")
     options, more = parser.parse_known_args()
     if more and len(options.names) != 1:
@@ -74,12 +81,19 @@ def main() -> int:
     if options.quick and options.write:
         parser.error("figures of --quick are not for the record: use one of --quick and --write")
     failed = []
+    results = {}
     for name in options.names or known:
         result = measure(name, [*(["--quick"] if options.quick else []), *more])
         if result is None:
             failed.append(name)
-        elif options.write:
-            write(name, result)
+            continue
+        results[name] = result
+        if options.write:
+            write(name, known[name], result)
+    reached = goals.summary({} if options.write else results, RESULTS.read_text("utf-8"))
+    print(f"\n## {REACH}\n\n{goals.__doc__}\n{reached}")
+    if options.write:
+        write(REACH, str(goals.__doc__).splitlines()[0], reached)
     if failed:
         say(f"failed: {', '.join(failed)}")
     return 1 if failed else 0

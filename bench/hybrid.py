@@ -138,7 +138,7 @@ class Searches:
         }
         for name, join in (("z-score sum", z_sum), ("reciprocal ranks", reciprocal_ranks)):
             scores = join(scored.scores, np.array([words.get(item, 0.0) for item in scored.ids]))
-            joined = [hit.id for hit in search.best(Scored(scored.ids, scores), DEPTH, self.collection)]
+            joined = [hit.id for hit in search.best(lambda _, s=scores: Scored(scored.ids, s), DEPTH, self.collection)]
             named[name] = joined or named["FTS5"]
         return named
 
@@ -157,7 +157,7 @@ class Searches:
         (vector,) = self.conn.execute("select embed_query(?, ?)", [self.model, text]).fetchone()
         if vector is None:  # not one word that the model knows
             return Scored([], np.empty(0))
-        return search.scores_of(self.conn, self.tables, self.collection, vector)
+        return search.scores_of(self.conn, self.tables, self.collection, np.frombuffer(vector, np.float32))
 
 
 def z_sum(cosines: np.ndarray, bm25: np.ndarray) -> np.ndarray:
