@@ -20,7 +20,7 @@ from datasette_embeddings.errors import BadVector, DimensionMismatch, Embeddings
 from datasette_embeddings.limits import CONTEXT_TOKENS, DEFAULT_K, MAX_CONTEXT_TOKENS
 from datasette_embeddings.repeats import answer_once
 from datasette_embeddings.search import hybrid_items, nearest_items
-from datasette_embeddings.snapshots import memory_for
+from datasette_embeddings.snapshots import memory_for, once
 from datasette_embeddings.sqlthreads import recorded
 from datasette_embeddings.tables import find_tables
 
@@ -305,8 +305,9 @@ class Wanted:
     @classmethod
     def of(cls, session: Session, name: object, k: object, ids: object) -> Wanted:
         """Return the checked arguments of a search; *ids* is () where none are given."""
-        tables = find_tables(session.conn)
-        collection = find_collection(session.conn, str(name), tables)
+        conn = session.conn
+        tables = once(conn, "tables", lambda: find_tables(conn))
+        collection = once(conn, ("collection", name), lambda: find_collection(conn, str(name), tables))
         assert tables is not None
         return cls(tables, collection, as_count(k), as_ids(ids) if ids != () else None)
 

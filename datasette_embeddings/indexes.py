@@ -26,7 +26,7 @@ from datasette_embeddings.database import connect, snapshot
 from datasette_embeddings.errors import StoreError, UnknownCollection
 from datasette_embeddings.limits import INDEX_BYTES, SKETCHED_ROWS
 from datasette_embeddings.matrices import load_matrix, load_sketches, vectors_of
-from datasette_embeddings.sketches import Screen, sketched
+from datasette_embeddings.sketches import IN_FILE, IN_MEMORY, Screen, sketched
 from datasette_embeddings.snapshots import is_writing, once
 from datasette_embeddings.tables import find_tables
 from datasette_embeddings.vectors import score_rows
@@ -156,13 +156,13 @@ class Reader:
     def nearest(
         self, query: Vector, k: int, among: Positions | None = None
     ) -> tuple[Positions, NDArray[np.float64]] | None:
-        """Return sorted positions and scores that hold the k best items, of *among* where given, and all that score as the last of these.
+        """Return positions and scores that hold the k best items, of *among* where given, and all that score as the last of these.
 
         None where all vectors would have to be read from the file.
         """
         screen, rows = self.index.screen, self.index.rows
         if screen is not None:
-            found = screen.nearest(query, k, self.take, among)
+            found = screen.nearest(query, k, self.take, among, IN_FILE if rows is None else IN_MEMORY)
             if found is not None:
                 return found
         if rows is None:
@@ -287,12 +287,15 @@ def load(
     """Return the index of a collection as a connection sees it, of *limit* bytes at most; None where that is too little."""
     items = baked.written(conn, tables, collection.id)[0]
     left = limit - BYTES_OF_AN_ID * items
-    if not whole and (found := baked.read(conn, tables, collection, size)):
+    found = baked.read(conn, tables, collection, size)
+    if found and not whole:
         index = Index(collection, found.ids, size, screen=Screen(found.sketches))
         return index if index.nbytes <= limit else None
     if 4 * size * items <= left:
         matrix = load_matrix(conn, tables, collection, size)
-        return Index(collection, matrix.ids, size, matrix.rows, None, matrix.others)
+        screen = Screen(found.sketches) if found and found.ids == matrix.ids else None
+        index = Index(collection, matrix.ids, size, matrix.rows, screen, matrix.others)
+        return index if index.nbytes <= limit else replace(index, screen=None)
     if whole or items < SKETCHED_ROWS or size * items > left:
         return None
     ids, sketches, others = load_sketches(conn, tables, collection, size)

@@ -77,14 +77,14 @@ def parts(
 def vectors_of(
     conn: sqlite3.Connection, tables: Tables, collection: Collection, items: Sequence[str], size: int
 ) -> Vector | None:
-    """Return the unit rows (n, size) of some items, sorted and all different; None where not every one has such a vector."""
+    """Return the unit rows (n, size) of some items; None where not every one has such a vector."""
     import orjson
 
     sql = (
-        f"select id, embedding from {tables.embeddings} where collection_id = ? and id in (select value from json_each(?)) "
-        "order by id"
+        f"select e.id, e.embedding from json_each(?) as wanted cross join {tables.embeddings} as e "
+        "where e.collection_id = ? and e.id = wanted.value order by wanted.key"
     )
-    found = conn.execute(sql, [collection.id, orjson.dumps(list(items)).decode()]).fetchall()
+    found = conn.execute(sql, [orjson.dumps(list(items)).decode(), collection.id]).fetchall()
     part = stack([row[0] for row in found], [row[1] for row in found], size)
     return part.rows if part.ids == list(items) else None
 

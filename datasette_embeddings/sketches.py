@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -34,11 +34,17 @@ HEAD_VARIANCE = 0.75
 """Likewise of its head: 128 components, which leave some 600 of those rows, and 31,000 at worst. 96 are read a third faster, and leave 4,000,
 and 120,000 at worst."""
 
-LEFT_BY_HEADS = 0.25
-"""Of the rows that the heads may leave."""
 
-LEFT_BY_SKETCHES = 0.1
-"""Of the rows that may be left to be scored one by one; scoring all of them in a row costs less than more of them."""
+class Worth(NamedTuple):
+    """Of the rows, how many may be left by the heads, and then by the rest of the sketches; scoring all costs less than more of them."""
+
+    by_heads: float
+    by_sketches: float
+
+
+IN_MEMORY = Worth(0.25, 0.1)
+IN_FILE = Worth(1.0, 0.05)
+"""Of rows whose vectors are read from a file one by one: reading all takes as long as hundreds of searches."""
 
 STEP = 32
 """Numbers of components are multiples of this, as processors take them."""
@@ -49,7 +55,7 @@ BLOCK = 128
 PROMISING = 6
 """Rows whose whole sketches are looked at for each that is scored at first; they are the better chosen for it."""
 
-SEEDS = 4
+SEEDS = 3
 """Rows scored at first for each result wanted, which give a k-th best score to begin with."""
 
 ROWS_AT_ONCE = 8_192
@@ -154,12 +160,11 @@ class Screen:
         return sum(array.nbytes for array in held)
 
     def nearest(
-        self, query: Vector, k: int, take: Take, among: Positions | None = None
+        self, query: Vector, k: int, take: Take, among: Positions | None = None, worth: Worth = IN_MEMORY
     ) -> tuple[Positions, NDArray[np.float64]] | None:
         """Return positions and scores of rows, of *among* where given, that hold the *k* best and all that score as the last of these.
 
-        *take* gives the unit rows at sorted positions. None where too many rows are left (LEFT_BY_HEADS, LEFT_BY_SKETCHES): then scoring all
-        of them costs less.
+        *take* gives the unit rows at sorted positions. None where more rows are left than it is *worth*.
         """
         components = self._basis @ query
         products, bounds = self._by_heads(components)
@@ -176,27 +181,26 @@ class Screen:
         seeds = np.sort(seeds[highest(closer(seeds), SEEDS * k)])
         if len(seeds) < k:
             return None
-        floor = _last_of(scores(seeds), k)
+        known = scores(seeds)
+        floor = _last_of(known, k)
         left = np.flatnonzero(bounds >= floor)
-        if len(left) > max(LEFT_BY_HEADS * len(bounds), SEEDS * k):
+        if len(left) > max(worth.by_heads * len(bounds), SEEDS * k):
             return None
         left = left[closer(left) >= floor]
-        if len(left) > max(LEFT_BY_SKETCHES * len(bounds), SEEDS * k):
+        if len(left) > max(worth.by_sketches * len(bounds), SEEDS * k):
             return None
-        return left if among is None else among[left], scores(left)
+        more = np.setdiff1d(left, seeds, assume_unique=True)
+        places, found = np.concatenate([seeds, more]), np.concatenate([known, scores(more)])
+        return places if among is None else among[places], found
 
     def _by_heads(self, components: Vector) -> tuple[Vector, Vector]:
         """Return the product of each row's head with that of a query, and what its score cannot exceed: (n,) float32."""
         head = components[: self._head]
         held = float(np.vecdot(head, head))
-        lost = 0.0
         if self._in_int8:
-            codes, units = coded(head[None])
-            products = np.multiply(kernel_products(codes, self._heads), self._units, dtype=np.float32, casting="unsafe")
-            products *= units[0]
-            lost = (1.0 + self._error) * float(np.linalg.norm(head - codes[0] * units[0]))
+            products, lost = self._int8_products(head, self._heads, self._units)
         else:
-            products = np.vecdot(self._heads, head)
+            products, lost = np.vecdot(self._heads, head), 0.0
         bounds = self._rests[0] * np.float32(rest(held, self._basis.shape))
         bounds += products
         bounds += np.float32(lost + self._error * held**0.5 + self._slack)
@@ -204,17 +208,31 @@ class Screen:
 
     def _by_all(self, components: Vector, positions: Positions, products: Vector) -> Vector:
         """Return what the score of some rows cannot exceed, by all of their components. *products*: those of the heads, at least."""
+        tail = components[self._head :]
         held = float(np.vecdot(components, components))
         bounds = np.empty(len(positions), np.float32)
         for start in range(0, len(positions), ROWS_AT_ONCE):
             part = positions[start : start + ROWS_AT_ONCE]
-            found = np.vecdot(self._tails[part].astype(np.float32), components[self._head :]) * self._units[part]
-            bounds[start : start + ROWS_AT_ONCE] = found + self._rests[1][part] * np.float32(
-                rest(held, self._basis.shape)
-            )
+            tails, units = self._tails[part], self._units[part]
+            if self._in_int8:
+                found, lost = self._int8_products(tail, tails, units)
+            else:
+                found, lost = np.vecdot(tails.astype(np.float32), tail) * units, 0.0
+            found += self._rests[1][part] * np.float32(rest(held, self._basis.shape))
+            found += np.float32(lost)
+            bounds[start : start + ROWS_AT_ONCE] = found
         bounds += products
         bounds += np.float32(self._error * held**0.5 + self._slack)
         return bounds
+
+    def _int8_products(self, query: Vector, rows: NDArray[np.int8], units: Vector) -> tuple[Vector, float]:
+        """Return the product of each row with a query, and by how much these may be too low, as the query is made int8 as well."""
+        if not query.size or not len(rows):
+            return np.zeros(len(rows), np.float32), 0.0
+        codes, unit = coded(query[None])
+        products = np.multiply(kernel_products(codes, rows), units, dtype=np.float32, casting="unsafe")
+        products *= unit[0]
+        return products, (1.0 + self._error) * float(np.linalg.norm(query - codes[0] * unit[0]))
 
 
 def _last_of(scores: NDArray[np.float64], k: int) -> np.float32:
