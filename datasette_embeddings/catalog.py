@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from datasette_embeddings.database import column_names
 from datasette_embeddings.errors import UnknownCollection, nearest
 from datasette_embeddings.models.prompts import Prompts
+from datasette_embeddings.snapshots import once
 from datasette_embeddings.tables import Tables, find_tables, has_own_tables
 from datasette_embeddings.vectors import mean_direction
 
@@ -148,6 +149,14 @@ def find_collection(conn: sqlite3.Connection, name: str, tables: Tables | None =
         return known[name]
     visible = [other for other in known if not other.endswith(NEXT)]
     raise UnknownCollection(f"there is no collection {name!r} in this database; {nearest(name, visible)}")
+
+
+def tables_and_collection(conn: sqlite3.Connection, name: str) -> tuple[Tables, Collection]:
+    """Return our tables and the collection of that name, looked up once for each state of the file; raises UnknownCollection."""
+    tables = once(conn, "tables", lambda: find_tables(conn))
+    collection = once(conn, ("collection", name), lambda: find_collection(conn, name, tables))
+    assert tables is not None
+    return tables, collection
 
 
 def _all(conn: sqlite3.Connection, tables: Tables) -> list[Collection]:

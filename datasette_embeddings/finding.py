@@ -11,7 +11,6 @@ from datasette_embeddings.errors import EmbeddingsError, SourceError, nearest
 from datasette_embeddings.limits import DEFAULT_K, MAX_K
 from datasette_embeddings.results import Result, results_of
 from datasette_embeddings.search import hybrid_items, related_items
-from datasette_embeddings.tables import find_tables
 
 if TYPE_CHECKING:
     import sqlite3
@@ -120,10 +119,7 @@ def ids_among(conn: sqlite3.Connection, among: str, filters: Filters) -> list[st
 
 def current(conn: sqlite3.Connection, place: Place) -> tuple[Tables, Collection]:
     """Return the collection as a connection sees it now; a build may have changed it since the request began."""
-    tables = find_tables(conn)
-    collection = catalog.find_collection(conn, place.collection.name, tables)
-    assert tables is not None
-    return tables, collection
+    return catalog.tables_and_collection(conn, place.collection.name)
 
 
 async def related(place: Place, item: str, k: int | None = None) -> Found:

@@ -14,15 +14,14 @@ from datasette_embeddings import keys, scan, vectors
 from datasette_embeddings.answers.gathering import Wish, gather
 from datasette_embeddings.answers.prompting import context
 from datasette_embeddings.answers.question import question_of
-from datasette_embeddings.catalog import find_collection
+from datasette_embeddings.catalog import tables_and_collection
 from datasette_embeddings.database import item_id
 from datasette_embeddings.errors import BadVector, DimensionMismatch, EmbeddingsError
 from datasette_embeddings.limits import CONTEXT_TOKENS, DEFAULT_K, MAX_CONTEXT_TOKENS
 from datasette_embeddings.repeats import answer_once
 from datasette_embeddings.search import hybrid_items, nearest_items
-from datasette_embeddings.snapshots import memory_for, once
+from datasette_embeddings.snapshots import memory_for
 from datasette_embeddings.sqlthreads import recorded
-from datasette_embeddings.tables import find_tables
 
 if TYPE_CHECKING:
     import sqlite3
@@ -212,7 +211,7 @@ def make_query(session: Session) -> Callable[..., bytes | None]:
     def embed_query(name: object, text: object) -> bytes | None:
         if name is None or text is None:
             return None
-        return session.embedder.query(find_collection(session.conn, str(name)), as_text(text))
+        return session.embedder.query(tables_and_collection(session.conn, str(name))[1], as_text(text))
 
     return embed_query
 
@@ -305,10 +304,7 @@ class Wanted:
     @classmethod
     def of(cls, session: Session, name: object, k: object, ids: object) -> Wanted:
         """Return the checked arguments of a search; *ids* is () where none are given."""
-        conn = session.conn
-        tables = once(conn, "tables", lambda: find_tables(conn))
-        collection = once(conn, ("collection", name), lambda: find_collection(conn, str(name), tables))
-        assert tables is not None
+        tables, collection = tables_and_collection(session.conn, str(name))
         return cls(tables, collection, as_count(k), as_ids(ids) if ids != () else None)
 
 

@@ -21,14 +21,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from datasette_embeddings import baked
-from datasette_embeddings.catalog import find_collection
+from datasette_embeddings.catalog import tables_and_collection
 from datasette_embeddings.database import connect, snapshot
 from datasette_embeddings.errors import StoreError, UnknownCollection
 from datasette_embeddings.limits import INDEX_BYTES, SKETCHED_ROWS
 from datasette_embeddings.matrices import load_matrix, load_sketches, vectors_of
 from datasette_embeddings.sketches import IN_FILE, IN_MEMORY, Screen, sketched
 from datasette_embeddings.snapshots import is_writing, once
-from datasette_embeddings.tables import find_tables
 from datasette_embeddings.vectors import score_rows
 
 if TYPE_CHECKING:
@@ -274,10 +273,9 @@ cache = Cache()
 
 def warm(conn: sqlite3.Connection, name: str) -> None:
     """Load what searches of a collection look in, where there is such a collection; not within the time limit of a query."""
-    tables = find_tables(conn)
     with suppress(UnknownCollection):
-        collection = find_collection(conn, name, tables)
-        if tables and collection.dimensions:
+        tables, collection = tables_and_collection(conn, name)
+        if collection.dimensions:
             cache.get(conn, tables, collection, collection.dimensions)
 
 
