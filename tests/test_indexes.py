@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import hard
 import numpy as np
 import pytest
+from datasette.app import Datasette
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -331,6 +333,42 @@ def test_loading_is_not_stopped_by_the_limit_of_a_query(
         conn.set_progress_handler(None, 1)
         assert ask(conn, world.rows[0]) == nearest(world, world.rows[0], 10)
     assert len(late) == 1
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/news/search_articles.json?q=storm",
+        "/news/hybrid_articles.json?q=storm",
+        "/news/articles.json?_meaning=storm",
+        "/-/embeddings/news/articles/search?q=storm",
+        "/-/embeddings/news/articles/ask.json?q=storm",
+    ],
+)
+async def test_first_visitor_waits_for_what_loads_long(
+    built: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    """Longer than a query may run: the first search is answered all the same, wherever it is asked."""
+    real = indexes.load
+    monkeypatch.setattr(indexes, "load", lambda *a, **named: (time.sleep(0.6), real(*a, **named))[1])
+    site = Datasette([str(built)], settings={"sql_time_limit_ms": 300})
+    await site.invoke_startup()
+    answer = await site.client.get(address)
+    assert answer.status_code == 200, answer.text
+    assert "Storm floods the coast" in answer.text
+
+
+@pytest.mark.asyncio
+async def test_memory_is_configured(built: Path) -> None:
+    """By the site that was started last; what is no number is refused."""
+    block = {"plugins": {"datasette-embeddings": {"limits": {"index_megabytes": 7}}}}
+    (built.parent / "metadata.json").write_text(json.dumps(block))
+    await Datasette(config_dir=built.parent).invoke_startup()
+    assert indexes.cache.limit == 7_000_000
+    (built.parent / "metadata.json").unlink()
+    await Datasette(config_dir=built.parent).invoke_startup()
+    assert indexes.cache.limit == indexes.INDEX_BYTES
 
 
 def test_memory_for_sketches_alone(world: World, kernel: str) -> None:
