@@ -16,7 +16,8 @@ from datasette.app import Datasette
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasette_embeddings import build, indexes, register, sketches
+from datasette_embeddings import build, fulltext, indexes, register, search, sketches
+from datasette_embeddings.catalog import tables_and_collection
 from datasette_embeddings.store import Store, StoredItem
 from datasette_embeddings.vectors import score_rows, unit_rows
 
@@ -233,6 +234,30 @@ def test_words_are_found_beyond_the_nearest(tmp_path: Path) -> None:
         assert "600" not in {item for item, _ in ask(conn, np.frombuffer(vector, np.float32), 100)}
 
 
+def test_rows_found_by_words_have_the_score_of_their_best_chunk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where that was not among the nearest that were looked at first."""
+    angles = np.array([*np.linspace(0.1, 0.3, 2 * search.CHUNKS_A_ROW), 0.4, 1.5, 1.2])
+    ids = [*(f"a#{n}" for n in range(2 * search.CHUNKS_A_ROW)), "b#0", "b#1", "c#0"]
+    world = write(tmp_path / "c.db", np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32), ids)
+    hard.change(world.path, "update embeddings_collections set chunk = 100")
+    monkeypatch.setattr(fulltext, "text_index", lambda *_: Words())
+    with closing(sqlite3.connect(world.path)) as conn:
+        tables, collection = tables_and_collection(conn, "c")
+        query = np.array([1.0, 0.0], np.float32).tobytes()
+        found = search.hybrid_items(conn, tables, collection, query, "word", 2)
+    assert [(hit.id, hit.chunk) for hit in found] == [("a", "a#0"), ("b", "b#0")]
+
+
+class Words:
+    """A full-text index that finds one chunk."""
+
+    def shares(self, *_: object) -> dict[str, float]:
+        """Return how much of a query each item holds."""
+        return {"b#1": 0.5}
+
+
 # What happens to the file
 
 
@@ -246,7 +271,7 @@ def test_writes_by_other_programs_are_seen(world: World, opened: sqlite3.Connect
     """Also that of the row that was written last, whose successor gets the same place."""
     query = units(np.random.default_rng(3).standard_normal((1, 64)))[0]
     before = ask(opened, query)
-    hard.change(world.path, (REPLACE, [item, query.tobytes(), 5]))
+    hard.change(world.path, ("delete from embeddings where id = ?", [item]), (REPLACE, [item, query.tobytes(), 5]))
     assert ask(opened, query) == [(item, 1.0), *[hit for hit in before if hit[0] != item]][:10]
     hard.change(world.path, ("delete from embeddings where id = ?", [item]))
     assert ask(opened, query) == [hit for hit in ask(opened, query, 20) if hit[0] != item][:10]
@@ -263,6 +288,30 @@ def test_what_is_taken_back_was_never_there(world: World, opened: sqlite3.Connec
         assert ask(other, query) == before
     opened.rollback()
     assert ask(opened, query) == before
+    opened.execute("update collections set name = 'd'")
+    renamed = "select embed_search('d', ?, 1)"
+    assert opened.execute(renamed, [query.tobytes()]).fetchone()
+    opened.rollback()
+    with pytest.raises(sqlite3.OperationalError):
+        opened.execute(renamed, [query.tobytes()])
+    assert ask(opened, query) == before
+
+
+def test_snapshot_is_answered_as_it_is(world: World) -> None:
+    """Though others wrote since it was taken, and nothing was loaded before."""
+    query = units(np.random.default_rng(3).standard_normal((1, 64)))[0]
+    hard.change(world.path, "pragma journal_mode = wal")
+    with closing(sqlite3.connect(world.path)) as old, closing(sqlite3.connect(world.path)) as new:
+        register(old)
+        register(new)
+        old.execute("begin")
+        old.execute("select count(*) from embeddings").fetchone()
+        hard.change(world.path, (REPLACE, ["item 3", query.tobytes(), 5]))
+        for _ in range(2):
+            assert ask(old, query) == nearest(world, query, 10)
+            assert ask(new, query, 1) == [("item 3", 1.0)]
+        old.rollback()
+        assert ask(old, query, 1) == [("item 3", 1.0)]
 
 
 @pytest.mark.parametrize(
@@ -402,13 +451,13 @@ def test_threads_share_one_index(world: World, kernel: str, monkeypatch: pytest.
     monkeypatch.setattr(indexes, "load", lambda *a, **named: (loads.append(1), real(*a, **named))[1])
     wrong: list[object] = []
 
-    def search(number: int) -> None:
+    def asking(number: int) -> None:
         with closing(sqlite3.connect(world.path)) as conn:
             register(conn)
             asked = world.rows[number::50]
             wrong.extend(row for row in asked if ask(conn, row) != nearest(world, row, 10))
 
-    threads = [threading.Thread(target=search, args=[n]) for n in range(8)]
+    threads = [threading.Thread(target=asking, args=[n]) for n in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
