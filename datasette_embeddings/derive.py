@@ -11,7 +11,6 @@ from datasette_embeddings.neighbors import (
     Neighbors,
     all_neighbors,
     best_of_each,
-    challengers,
     neighbors_of,
     positions_of,
 )
@@ -103,20 +102,24 @@ class _Update:
             return SimilarityChange(
                 everything=True, added=_named(self.ids, all_neighbors(self.matrix, self.k, progress))
             )
-        anew = neighbors_of(self.matrix, np.flatnonzero(self.affected), self.k, progress)
-        challenged, merged = self._merged()
+        kept = (self.rows >= 0) & ~np.append(self.affected, True)[self.rows]
+        floors = np.full(len(self.ids), np.inf)
+        np.minimum.at(floors, self.rows[kept], self.scores[kept])
+        anew, near = neighbors_of(self.matrix, np.flatnonzero(self.affected), self.k, progress, floors)
+        challenged, merged = self._merged(kept, near)
         touched = np.append(self.affected | challenged, True)
         old = {self.stored[n] for n in np.flatnonzero(touched[self.rows])}
         new = {*_named(self.ids, anew), *_named(self.ids, merged)}
         return SimilarityChange(removed=[row[:2] for row in old - new], added=sorted(new - old))
 
-    def _merged(self) -> tuple[NDArray[np.bool_], Neighbors]:
-        """Return which unaffected rows a changed row may have entered, and their neighbours then."""
-        floor = np.full(len(self.ids), np.inf)
-        kept = (self.rows >= 0) & ~np.append(self.affected, True)[self.rows]
-        np.minimum.at(floor, self.rows[kept], self.scores[kept])
-        floor[self.affected] = np.inf
-        found = challengers(self.matrix, self.changed, floor)
+    def _merged(self, kept: NDArray[np.bool_], near: Neighbors) -> tuple[NDArray[np.bool_], Neighbors]:
+        """Return which unaffected rows a changed row may have entered, and their neighbours then.
+
+        *kept*: what is stored of unaffected rows; *near*: what reaches their last.
+        """
+        is_changed = np.zeros(len(self.ids), bool)
+        is_changed[self.changed] = True
+        found = near.where(is_changed[near.others])
         challenged = np.zeros(len(self.ids), bool)
         challenged[found.rows] = True
         before = kept & np.append(challenged, False)[self.rows]

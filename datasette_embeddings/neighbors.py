@@ -1,8 +1,8 @@
 """The k nearest items of every item: exact, in tiles of one symmetric matrix product, on every core.
 
-A fast pass (a float32 matrix product) only chooses candidates, within its proven error of the k-th score; every score that
-is kept comes from `vectors.score_rows`. So a pair's score depends on that pair alone, and an incremental update gives the
-same table, bit for bit, as one from scratch.
+A fast pass (a float32 matrix product, or one of half the size that bounds it from above) only chooses candidates, within its proven
+error of the k-th score; every score that is kept comes from `vectors.score_rows`. So a pair's score depends on that pair alone, and an
+incremental update gives the same table, bit for bit, as one from scratch.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from datasette_embeddings.bounds import bounds_of
 from datasette_embeddings.limits import TILE_ROWS
 from datasette_embeddings.vectors import score_rows
 
@@ -24,17 +25,27 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from datasette_embeddings.vectors import Vector
+
     Positions = TypeVar("Positions", bound=np.integer)
-    Matrix = NDArray[np.float32]
     Progress = Callable[[int, int], None]
     Candidates = tuple[NDArray[np.uint16], NDArray[np.int32], NDArray[np.float32]]
     Found = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
+LIKE_ROWS = 128
+"""Rows of a group of alike ones, on average."""
+
+ORDERED_ROWS = 4_096
+"""Rows from which on it pays to put alike ones beside each other first."""
+
+BOUNDED_PAIRS = 50_000**2
+"""Pairs whose bounds cost less than their products: of fewer, too many are left until the k-th best of each row is about known."""
+
 SCORED_AT_ONCE = 4_096
 """Pairs whose scores are computed at once: 12 MB at 384 dimensions."""
 
-POOL_PER_ROW = 128
-"""Candidates a row may collect on average before its block is cut back to the k best; 8 bytes each."""
+POOL_PER_ROW = 16
+"""Candidates a row may collect on average, beside the k best, before its block is cut back to these; 10 bytes each."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,10 @@ class Neighbors:
     others: NDArray[np.int64]
     scores: NDArray[np.float64]
 
+    def where(self, kept: NDArray[np.bool_]) -> Neighbors:
+        """Return some of the pairs."""
+        return Neighbors(self.rows[kept], self.others[kept], self.scores[kept])
+
 
 def score_error(dimensions: int) -> float:
     """Return how far a float32 matrix product of unit rows and the rounded score of the pair can lie apart.
@@ -58,7 +73,7 @@ def score_error(dimensions: int) -> float:
     return 2.2 * dimensions * 2.0**-24 + 1e-6
 
 
-def all_neighbors(matrix: Matrix, k: int, progress: Progress | None = None) -> Neighbors:
+def all_neighbors(matrix: Vector, k: int, progress: Progress | None = None) -> Neighbors:
     """Return the k nearest rows of every row of unit rows (n, d), itself excluded; ties go to the lower position.
 
     Equal rows are computed once, so that a table of one text repeated costs no more than one of distinct texts.
@@ -69,25 +84,50 @@ def all_neighbors(matrix: Matrix, k: int, progress: Progress | None = None) -> N
     return _for_members(_all_distinct(matrix[first], k, progress), matrix, first, group, k)
 
 
-def _all_distinct(matrix: Matrix, k: int, progress: Progress | None) -> Neighbors:
-    blocks = _blocks(len(matrix))
-    engine = _Engine(matrix, k, np.arange(len(matrix)))
-    pairs = [(i, j) for i in range(len(blocks)) for j in range(i, len(blocks))]
+def _all_distinct(matrix: Vector, k: int, progress: Progress | None) -> Neighbors:
+    order = _by_likeness(matrix) if len(matrix) >= ORDERED_ROWS else np.arange(len(matrix))
+    engine = _Engine(matrix, k, order, order)
 
-    def tile(pair: tuple[int, int]) -> None:
-        left, right = blocks[pair[0]], blocks[pair[1]]
-        product = matrix[left] @ matrix[right].T
+    def tile(pair: tuple[slice, slice]) -> None:
+        left, right = pair
+        found = engine.left_by_bounds(left, right, engine.floor[right])
+        if found:
+            row, other, products = found
+            engine.add(left, row, order[right][other], products)
+            if left != right:
+                engine.add(right, other, order[left][row], products)
+            return
+        product = engine.chosen[left] @ engine.chosen[right].T
         if left == right:
             np.fill_diagonal(product, -np.inf)
         else:
             engine.offer(right, left, product.T)
         engine.offer(left, right, product)
 
-    engine.run(tile, pairs, progress)
+    engine.run(tile, _likest_first(engine.chosen), progress)
     return engine.result()
 
 
-def _distinct(matrix: Matrix) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _by_likeness(matrix: Vector) -> NDArray[np.int64]:
+    """Return the positions of unit rows, those that are like the same of some chosen at random beside each other.
+
+    A row's nearest are then in a few tiles; once these are done, bounds leave little of all others.
+    """
+    chosen = matrix[np.random.default_rng(0).choice(len(matrix), len(matrix) // LIKE_ROWS, replace=False)].T
+    likest = [(matrix[part] @ chosen).argmax(axis=1) for part in _blocks(len(matrix))]
+    return np.argsort(np.concatenate(likest), kind="stable")
+
+
+def _likest_first(matrix: Vector) -> list[tuple[slice, slice]]:
+    """Return the tiles of the upper triangle, those of blocks whose means are alike first."""
+    blocks = _blocks(len(matrix))
+    means = np.array([matrix[block].mean(axis=0) for block in blocks]).reshape(len(blocks), matrix.shape[1])
+    left, right = np.triu_indices(len(blocks))
+    order = np.argsort(-np.vecdot(means[left], means[right]) - 4.0 * (left == right), kind="stable")
+    return [(blocks[i], blocks[j]) for i, j in zip(left[order].tolist(), right[order].tolist(), strict=True)]
+
+
+def _distinct(matrix: Vector) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the positions (g,) of the first of each set of equal rows, ascending, and the set (n,) of each row.
 
     Equal rows have equal products with one random vector; only rows whose product is not theirs alone are compared.
@@ -106,7 +146,7 @@ def _distinct(matrix: Matrix) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def _for_members(
-    distinct: Neighbors, matrix: Matrix, first: NDArray[np.int64], group: NDArray[np.int64], k: int
+    distinct: Neighbors, matrix: Vector, first: NDArray[np.int64], group: NDArray[np.int64], k: int
 ) -> Neighbors:
     """Return the neighbours of every row from those between sets of equal rows.
 
@@ -133,43 +173,45 @@ def _for_members(
     return Neighbors(items[kept], others[kept], scores[kept])
 
 
-def neighbors_of(matrix: Matrix, rows: NDArray[np.int64], k: int, progress: Progress | None = None) -> Neighbors:
-    """Return the k nearest rows of the rows at the given sorted positions only."""
-    engine = _Engine(matrix, k, rows)
-    chosen = matrix[rows]
-    pairs = [(left, right) for left in _blocks(len(rows)) for right in _blocks(len(matrix))]
+def neighbors_of(
+    matrix: Vector,
+    rows: NDArray[np.int64],
+    k: int,
+    progress: Progress | None = None,
+    floors: NDArray[np.float64] | None = None,
+) -> tuple[Neighbors, Neighbors]:
+    """Return the k nearest rows of the rows at the given sorted positions only, and who else has one of these near.
+
+    The second are all pairs (row, one of *rows*) whose score reaches what *floors* (n,) says of the row, in no order; none without.
+    """
+    everything = np.arange(len(matrix))
+    engine = _Engine(matrix, k, rows, everything)
+    low = np.full(len(matrix), np.inf, np.float32) if floors is None else (floors - engine.error).astype(np.float32)
+    near: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = [(NOTHING[0], NOTHING[1])]
 
     def tile(pair: tuple[slice, slice]) -> None:
         left, right = pair
-        product = chosen[left] @ matrix[right].T
-        itself = np.flatnonzero((rows[left] >= right.start) & (rows[left] < right.stop))
-        product[itself, rows[left][itself] - right.start] = -np.inf
-        engine.offer(left, right, product)
+        found = engine.left_by_bounds(left, right, low[right])
+        if found:
+            row, other, products = found
+            engine.add(left, row, everything[right][other], products)
+        else:
+            product = engine.chosen[left] @ matrix[right].T
+            itself = np.flatnonzero((rows[left] >= right.start) & (rows[left] < right.stop))
+            product[itself, rows[left][itself] - right.start] = -np.inf
+            engine.offer(left, right, product)
+            other, row = _reaching(product.T, low[right])
+            products = product[row, other]
+        entering = products >= low[right][other]
+        near.append((other[entering] + right.start, rows[left][row[entering]]))
 
-    engine.run(tile, pairs, progress)
-    return engine.result()
-
-
-def challengers(matrix: Matrix, changed: NDArray[np.int64], floor: NDArray[np.float64]) -> Neighbors:
-    """Return every pair (row, changed row) whose score reaches the row's *floor* (n,), itself excluded."""
-    error = score_error(matrix.shape[1])
-    found: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
-    for block in _blocks(len(matrix)):
-        for part in _blocks(len(changed), 8 * TILE_ROWS):
-            product = matrix[block] @ matrix[changed[part]].T
-            row, column = _reaching(product, (floor[block] - error).astype(np.float32))
-            found.append((row + block.start, changed[part][column]))
-    rows = np.concatenate([row for row, _ in found]) if found else np.zeros(0, np.int64)
-    others = np.concatenate([other for _, other in found]) if found else np.zeros(0, np.int64)
-    rows, others = rows[rows != others], others[rows != others]
-    scores = np.concatenate(
-        [score_rows(matrix[rows[p]], matrix[others[p]]) for p in _blocks(len(rows))] or [np.zeros(0)]
-    )
-    reached = scores >= floor[rows]
-    return Neighbors(rows[reached], others[reached], scores[reached])
+    engine.run(tile, [(left, right) for right in _blocks(len(matrix)) for left in _blocks(len(rows))], progress)
+    items, others = (np.concatenate(column) for column in zip(*near, strict=True))
+    found = Neighbors(items, others, engine.scores(items, others))
+    return engine.result(), found if floors is None else found.where(found.scores >= floors[items])
 
 
-def _reaching(product: Matrix, floor: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _reaching(product: Vector, floor: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return where rows of a product, which may be transposed, reach their floors: `np.nonzero`, ten times as fast where that is rare."""
     if product.flags.c_contiguous:
         return np.divmod(np.flatnonzero(product >= floor[:, None]), product.shape[1])
@@ -194,14 +236,18 @@ class _Pool:
 class _Engine:
     """Collects candidates for the rows at *targets* and cuts them back to the k best of each."""
 
-    def __init__(self, matrix: Matrix, k: int, targets: NDArray[np.int64]) -> None:
+    def __init__(self, matrix: Vector, k: int, targets: NDArray[np.int64], against: NDArray[np.int64]) -> None:
         self.matrix = matrix
         self.k = min(k, max(len(matrix) - 1, 0))
         self.targets = targets
+        self.against = against
+        self.chosen = matrix[targets]
         self.error = score_error(matrix.shape[1])
         self.floor = np.full(len(targets), -np.inf, np.float32)
         self.pools = [_Pool() for _ in _blocks(len(targets))]
         self.found: list[Found] = []
+        worth = self.k > 0 and len(targets) * len(against) >= BOUNDED_PAIRS
+        self.bounds = bounds_of(self.chosen, None if against is targets else matrix) if worth else None
 
     def run(self, tile: Callable, work: Sequence, progress: Progress | None) -> None:  # type: ignore[type-arg]
         """Do all tiles on as many threads as there are cores, each with a single-threaded BLAS."""
@@ -214,18 +260,46 @@ class _Engine:
                     progress(done, len(work))
             self.found = list(pool.map(self._finished, range(len(self.pools))))
 
-    def offer(self, rows: slice, others: slice, product: Matrix) -> None:
+    def offer(self, rows: slice, others: slice, product: Vector) -> None:
         """Take from a tile what may be among the k best of its rows."""
-        pool, floor = self.pools[rows.start // TILE_ROWS], self.floor[rows]
-        if not pool.size and self.k < product.shape[1]:
-            floor = np.partition(product, product.shape[1] - self.k, axis=1)[:, -self.k]
-        row, other = _reaching(product, floor)
-        if not len(row):
+        first = not self.pools[rows.start // TILE_ROWS].size
+        if first and self.k < product.shape[1]:
+            kth = np.partition(product, product.shape[1] - self.k, axis=1)[:, -self.k]
+            self.floor[rows] = np.maximum(self.floor[rows], kth - np.float32(2 * self.error))
+        row, other = _reaching(product, self.floor[rows])
+        self.add(rows, row, self.against[others][other], product[row, other])
+
+    def left_by_bounds(
+        self, left: slice, right: slice, floors: Vector
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], Vector] | None:
+        """Return what a tile's bounds leave: places in *left* (p,) and *right* (p,) and products; None where the product of all costs less.
+
+        Left are those that may reach the floor of a target, or of a row of *right* as given by *floors*; no row with itself.
+        """
+        bounds = self.bounds
+        if bounds is None or np.isneginf(self.floor[left]).any() or not bounds.useful():
+            return None
+        product = bounds.of(left, right)
+        reached = product >= (self.floor[left] - bounds.slack)[:, None]
+        reached |= product >= floors - bounds.slack
+        places = np.flatnonzero(reached)
+        if not bounds.learn(len(places), product.size):
+            return None
+        row, other = np.divmod(places, product.shape[1])
+        others = self.against[right]
+        real = self.targets[left][row] != others[other]
+        row, other = row[real], other[real]
+        return row, other, np.vecdot(self.chosen[left][row], self.matrix[others[other]])
+
+    def add(self, rows: slice, row: NDArray[np.int64], others: NDArray[np.int64], products: Vector) -> None:
+        """Take what may be among the k best of some targets: places among *rows*, positions of others and products."""
+        kept = np.flatnonzero(products >= self.floor[rows][row])
+        if not len(kept):
             return
-        found = row.astype(np.uint16), (other + others.start).astype(np.int32), product[row, other]
+        pool = self.pools[rows.start // TILE_ROWS]
         with pool.lock:
-            pool.parts.append(found)
-            pool.size += len(row)
+            pool.parts.append((row[kept].astype(np.uint16), others[kept].astype(np.int32), products[kept]))
+            pool.size += len(kept)
             if pool.size > (POOL_PER_ROW + self.k) * TILE_ROWS:
                 self._cut(rows.start, pool)
 
@@ -267,14 +341,21 @@ class _Engine:
 
     def _best(self, rows: NDArray[np.int64], others: NDArray[np.int64]) -> Found:
         """Return the k best of each row by their real scores, sorted by row, score descending and position."""
+        return best_of_each(rows, others, self.scores(self.targets[rows], others), self.k)
+
+    def scores(self, rows: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the scores of pairs of rows."""
         scores = np.empty(len(rows))
         for part in _blocks(len(rows), SCORED_AT_ONCE):
-            scores[part] = score_rows(self.matrix[self.targets[rows[part]]], self.matrix[others[part]])
-        return best_of_each(rows, others, scores, self.k)
+            scores[part] = score_rows(self.matrix[rows[part]], self.matrix[others[part]])
+        return scores
 
     def result(self) -> Neighbors:
         """Return the k best of every target."""
         rows, others, scores = (np.concatenate(column) for column in zip(*self.found, NOTHING, strict=True))
+        by_position = np.argsort(self.targets)
+        each = (column.reshape(len(by_position), self.k)[by_position].reshape(-1) for column in (rows, others, scores))
+        rows, others, scores = each
         return Neighbors(self.targets[rows], others, scores)
 
 

@@ -6,7 +6,7 @@ Both versions answer the ordinary case fast and hand everything else (NULL, text
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from math import sqrt
 from typing import TYPE_CHECKING, Any
 
@@ -40,11 +40,14 @@ def careful_cosine(a: object, b: object) -> float | None:
     return vectors.cosine(a, b)
 
 
+@cache
 def kernel_cosine() -> Cosine | None:
     """Return a cosine function by numkong (extra `fast`), or None where it is absent or disagrees with numpy.
 
-    numkong reads float32 straight from the bytes and sums in float64. Its exact 0 and 1 stand also for zero vectors, and
-    its NaN for NaN, and it overlooks a cut last component, so those are looked at again.
+    It keeps nothing, so all connections share it, and it is tried once.
+
+    numkong reads float32 straight from the bytes and sums in float64. Its distances of exactly 0 and 1 stand also for zero
+    vectors, and its NaN for NaN, and it overlooks a cut last component, so those are looked at again.
     """
     try:
         from numkong import angular
@@ -53,11 +56,11 @@ def kernel_cosine() -> Cosine | None:
 
     def cosine(a: Any, b: Any) -> float | None:  # noqa: ANN401
         try:
-            distance: Any = angular(a, b, "float32")
+            score: float = 1.0 - angular(a, b, "float32")
         except (TypeError, ValueError):
             return careful_cosine(a, b)
-        if (0.0 < distance < 1.0 or 1.0 < distance < 2.0) and not len(a) & 3:
-            return 1.0 - distance  # type: ignore[no-any-return]
+        if score * score < 1.0 and score and not len(a) & 3:  # NaN is not below 1
+            return score
         return careful_cosine(a, b)
 
     return cosine if _agrees(cosine) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,17 @@ if TYPE_CHECKING:
 
 @dataclass
 class Scope:
-    """One request. *answers*: permissions that were asked for. *states*: of database files, by path."""
+    """One request. *searches*: whether it does. *answers*: permissions that were asked for. *states*: of database files, by path."""
 
     path: str = ""
+    searches: bool = False
     answers: dict[tuple[str, ...], bool] = field(default_factory=dict)
     states: dict[str | None, tuple[object, ...]] = field(default_factory=dict)
 
+
+SEARCHES = re.compile(r"/-/embeddings/[^/]+/|/(search|hybrid)_\w+(\.[a-z]+)?\Z")
+ASKS_FOR_SEARCHES = re.compile(rb"embed_(search|hybrid|context)|(^|&)_meaning=")
+"""Addresses, and what follows the question mark, of what reads for as long as a search takes: our pages and queries, SQL, tables."""
 
 _current: ContextVar[Scope | None] = ContextVar("embeddings_scope", default=None)
 
@@ -31,7 +37,8 @@ def wrap(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
     """Return an ASGI application each of whose requests has a scope."""
 
     async def scoped(scope: dict[str, Any], receive: object, send: object) -> None:
-        token = _current.set(Scope(scope.get("path", "")))
+        path, query = scope.get("path", ""), scope.get("query_string", b"")
+        token = _current.set(Scope(path, bool(SEARCHES.search(path) or ASKS_FOR_SEARCHES.search(query))))
         try:
             await app(scope, receive, send)
         finally:

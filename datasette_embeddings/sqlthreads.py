@@ -8,13 +8,15 @@ reason with the thread, and the thread puts it into the error that comes out of 
 from __future__ import annotations
 
 import functools
+import os
 import re
 import sqlite3
 import threading
 import time
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from datasette_embeddings import scope
 from datasette_embeddings.errors import EmbeddingsError, for_visitors
 
 if TYPE_CHECKING:
@@ -110,17 +112,23 @@ def _sentence(said: str) -> str | None:
 
 
 class WatchedExecutor(Executor):
-    """Datasette's executor, of which every read is watched; in all else the executor that it was."""
+    """Datasette's executor, of which every read is watched; in all else the executor that it was.
+
+    Requests that search have threads of their own, so that a table's page need not wait for all searches that came before it.
+    """
 
     def __init__(self, inner: Executor) -> None:
         self._inner = inner
+        self._searching = ThreadPoolExecutor(os.cpu_count() or 1, "embeddings-search")
 
     def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:  # noqa: ANN401
         """Hand a read over to a thread."""
-        return self._inner.submit(watched, fn, *args, **kwargs)
+        threads = self._searching if scope.current().searches else self._inner
+        return threads.submit(watched, fn, *args, **kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the threads."""
+        self._searching.shutdown(wait=wait, cancel_futures=cancel_futures)
         self._inner.shutdown(wait=wait, cancel_futures=cancel_futures)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 import threading
@@ -485,3 +486,25 @@ def test_query_of_other_dimensions(world: World, opened: sqlite3.Connection) -> 
         with pytest.raises(sqlite3.OperationalError):
             ask(opened, world.rows[0, :32])
         ask(opened, world.rows[0])
+
+
+@pytest.mark.asyncio
+async def test_pages_do_not_wait_for_searches(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches have threads of their own: a table is shown while as many of them run as there are threads for SQL."""
+    real = indexes.load
+    monkeypatch.setattr(indexes, "load", lambda *a, **named: (time.sleep(0.6), real(*a, **named))[1])
+    site = Datasette([str(built)], settings={"num_sql_threads": 1})
+    await site.invoke_startup()
+    assert (await site.client.get("/news/articles")).status_code == 200
+    done: list[str] = []
+
+    async def get(address: str) -> None:
+        assert (await site.client.get(address)).status_code == 200
+        done.append(address)
+
+    searches = [f"/news/search_articles?q={n}" for n in range(3)] + ["/-/embeddings/news/articles/search?q=storm"]
+    waiting = [asyncio.create_task(get(address)) for address in searches]
+    await asyncio.sleep(0.2)
+    await get("/news/articles")
+    await asyncio.gather(*waiting)
+    assert done[0] == "/news/articles"

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from datasette_embeddings import bounds, neighbors
+from datasette_embeddings.components import leading
 from datasette_embeddings.neighbors import all_neighbors, neighbors_of
 from datasette_embeddings.vectors import score_rows
 
@@ -47,7 +49,75 @@ def test_equals_comparing_all_with_all(kind, count, size, k):
     matrix = kind(np.random.default_rng(count), count, size)
     assert listed(all_neighbors(matrix, k)) == naive(matrix, k, range(count))
     some = np.arange(0, count, 7)
-    assert listed(neighbors_of(matrix, some, k)) == naive(matrix, k, some)
+    assert listed(neighbors_of(matrix, some, k)[0]) == naive(matrix, k, some)
+
+
+def spread(random, count, size):
+    """Most of each row lies in a few directions, and a fifth of the rows are one's neighbours to 6 decimals or so."""
+    matrix = random.standard_normal((count, size)) / np.arange(1, size + 1)
+    near = random.integers(0, count, count // 5)
+    matrix[near] = matrix[random.integers(0, count, len(near))] + 1e-6 * random.standard_normal((len(near), size))
+    return unit(matrix @ np.linalg.qr(random.standard_normal((size, size)))[0])
+
+
+@pytest.fixture
+def tried(monkeypatch):
+    """Have bounds used for any number of rows, whatever they leave; returns whether each tile's were."""
+    found = []
+    learn = bounds.Bounds.learn
+
+    def learned(self, pairs, of):
+        found.append(learn(self, pairs, of))
+        return found[-1]
+
+    monkeypatch.setattr(bounds, "LEFT", 1)
+    monkeypatch.setattr(bounds, "MOST_SIZE", 1)
+    monkeypatch.setattr(neighbors, "BOUNDED_PAIRS", 0)
+    monkeypatch.setattr(neighbors, "ORDERED_ROWS", 1_000)
+    monkeypatch.setattr(bounds.Bounds, "learn", learned)
+    return found
+
+
+@pytest.mark.parametrize(("kind", "size"), [(spread, 64), (tied, 96), (plain, 96)])
+def test_bounds_and_order_change_nothing(tried, kind, size):
+    matrix = kind(np.random.default_rng(5), 3_000, size)
+    some = np.arange(0, len(matrix), 5)
+    expected = naive(matrix, 10, some)
+    assert [pair for pair in listed(all_neighbors(matrix, 10)) if pair[0] % 5 == 0] == expected
+    assert any(tried)
+    tried.clear()
+    floors = np.full(len(matrix), 0.95)
+    found, near = neighbors_of(matrix, some, 10, None, floors)
+    assert listed(found) == expected
+    scores = np.array([score_rows(matrix, matrix[row]) for row in some])
+    reached = {(b, some[a]) for a, b in np.argwhere(scores >= 0.95) if b != some[a]}
+    assert set(zip(near.rows, near.others, strict=True)) == reached
+    assert len(near.rows) == len(reached)
+    assert any(tried)
+
+
+def test_bounds_of_no_use_are_soon_left_alone():
+    """And tried again all the time once they are of use."""
+    state = bounds.Bounds(*[plain(np.random.default_rng(1), 600, 32)] * 2, np.eye(8, 32, dtype=np.float32))
+    tries = 0
+    for _ in range(340):
+        if state.useful():
+            tries += 1
+            state.learn(1_000, 1_000)
+    assert tries < 30
+    state.learn(0, 1_000)
+    assert sum(state.useful() for _ in range(40)) > 20
+
+
+@pytest.mark.parametrize("size", [8, 48, 96])
+def test_bounds_hold(size):
+    """No product lies above its bound, for rows that a few components hold, or half, or hardly."""
+    rows = spread(np.random.default_rng(size), 1_500, size)
+    basis = leading(rows, 0.8, 4)
+    made = bounds.Bounds(rows, None, basis)
+    everything = slice(0, len(rows))
+    products = rows.astype(np.float64) @ rows.astype(np.float64).T
+    assert (made.of(everything, everything).astype(np.float64) + float(made.slack) >= products).all()
 
 
 @pytest.mark.parametrize("count", [0, 1])
