@@ -73,5 +73,4 @@ def _embedded() -> Matrix:
         for positions, embedded in get_model("minilm").embed_many(wanted, "document"):
             rows[list(positions)] = embedded.vectors
         np.save(path, rows)
-    rows = np.load(path)
-    return rows
+    return np.load(path)

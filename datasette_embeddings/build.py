@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from datasette_embeddings import catalog, derive, embed, indexing
 from datasette_embeddings.baked import Baked
 from datasette_embeddings.catalog import NEXT, Collection, parent_of
+from datasette_embeddings.checkpoints import Checkpoint
 from datasette_embeddings.database import connect, translated
 from datasette_embeddings.errors import StoreError
 from datasette_embeddings.language import share_not_english
@@ -29,6 +30,7 @@ from datasette_embeddings.tables import find_tables, has_own_tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Collection as Ids
     from pathlib import Path
 
     from datasette_embeddings.config import Config
@@ -120,6 +122,7 @@ def run(task: Task, store: Store, budget: embed.Budget, report: Reporter) -> Col
     measured = {"noise_floor": floor, "foreign_share": _foreign_share(task)}
     finish = replace(finish, state={**_state(task, store, collection, finish), **measured})
     collection = store.finish(collection, finish, task.replaces)
+    Checkpoint(store.path).done()
     report.line(summary(task, outcome, collection, time.monotonic() - started))
     if outcome.texts and (said := prompts_line(task)):
         report.line("  " + said)
@@ -166,8 +169,20 @@ def _derive(
         return None
     shrunk = {parent_of(item) for item in task.plan.removed} if collection.chunk else set()
     rows = matrix.of_rows() if collection.chunk else matrix
-    with tiles(f"similarities {task.spec.name}", report) as progress:
-        return derive.similarity_change(store.conn, store.tables, collection, k, rows, progress, shrunk)
+    return _similarities(store, collection, k, rows, report, shrunk)
+
+
+def _similarities(
+    store: Store, collection: Collection, k: int, rows: Matrix, report: Reporter, changed: Ids[str] = frozenset()
+) -> SimilarityChange:
+    """Return what makes the stored similarities those of *rows*; a full computation goes on where an earlier run was ended."""
+    name = collection.name.removesuffix(NEXT)
+    checkpoint = Checkpoint(store.path)
+    with tiles(f"similarities {name}", report) as progress:
+        change = derive.similarity_change(store.conn, store.tables, collection, k, rows, progress, changed, checkpoint)
+    if checkpoint.resumed:
+        report.line(f"  similarities {name}: {checkpoint.resumed:.0%} were there already, of a run that was ended")
+    return change
 
 
 def sketches_of(matrix: Matrix) -> Baked | None:
@@ -254,12 +269,11 @@ def similarities_alone(store: Store, collection: Collection, k: int, report: Rep
             f"the first build of {collection.name!r} was not finished; run the command that began it again"
         )
     matrix = load_matrix(store.conn, store.tables, collection)
-    with tiles(f"similarities {collection.name}", report) as progress:
-        rows = matrix.of_rows() if collection.chunk else matrix
-        change = derive.similarity_change(store.conn, store.tables, collection, k, rows, progress)
+    change = _similarities(store, collection, k, matrix.of_rows() if collection.chunk else matrix, report)
     issues = catalog.issues(store.conn, collection, store.tables)
     refused = {item: row[0] for item, row in embed.refused_items(store.conn, store.tables, collection).items()}
     state = {**_counts(store, collection, issues), "similarities": k or None, "owner": collection.owner}
     store.finish(collection, Finish([], issues, change, state, refused, sketches=sketches_of(matrix)))
+    Checkpoint(store.path).done()
     sql = f"select count(*) from {store.tables.similarities} where collection_id = ?"
     return int(store.conn.execute(sql, [collection.id]).fetchone()[0])

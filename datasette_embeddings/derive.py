@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from datasette_embeddings.catalog import Collection
+    from datasette_embeddings.checkpoints import Checkpoint
     from datasette_embeddings.matrices import Matrix
     from datasette_embeddings.neighbors import Progress
     from datasette_embeddings.tables import Tables
@@ -41,16 +42,17 @@ def similarity_change(
     matrix: Matrix,
     progress: Progress | None = None,
     changed: Ids[str] = frozenset(),
+    checkpoint: Checkpoint | None = None,
 ) -> SimilarityChange:
     """Return what makes the stored similarities those of the vectors in *matrix*, exactly.
 
-    *changed*: rows whose vector changed as chunks of theirs go, beside those that the file says.
+    *changed*: rows whose vector changed as chunks of theirs go, beside those that the file says. *checkpoint*: where progress of all is saved.
     """
     if k == 0:
         return SimilarityChange(everything=True)
     ids, rows = matrix.ids, matrix.rows
     if collection.similarities != k:
-        return SimilarityChange(everything=True, added=_named(ids, all_neighbors(rows, k, progress)))
+        return SimilarityChange(everything=True, added=_named(ids, all_neighbors(rows, k, progress, checkpoint)))
     known = stale_items(conn, tables, collection) | set(changed)
     return _Update(conn, tables, collection, ids, rows, k, known).change(progress)
 

@@ -157,3 +157,6 @@ OVERLAP_SHARE = 0.1
 
 SKETCHED_ROWS = 20_000
 """Items from which on a collection is searched by sketches first; fewer are all scored in a millisecond."""
+
+CHECKPOINT_SECONDS = 30.0
+"""Progress of all similarities is saved this often: what a run that is ended loses at most, for half a second of saving."""

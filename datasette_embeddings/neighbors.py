@@ -11,7 +11,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from datasette_embeddings.checkpoints import Checkpoint
     from datasette_embeddings.vectors import Vector
 
     Positions = TypeVar("Positions", bound=np.integer)
@@ -43,6 +44,9 @@ BOUNDED_PAIRS = 50_000**2
 
 SCORED_AT_ONCE = 4_096
 """Pairs whose scores are computed at once: 12 MB at 384 dimensions."""
+
+TILES_AT_ONCE = 256
+"""Tiles between two looks at the clock, half a second or so, at whose end threads wait for each other."""
 
 POOL_PER_ROW = 16
 """Candidates a row may collect on average, beside the k best, before its block is cut back to these; 10 bytes each."""
@@ -73,18 +77,21 @@ def score_error(dimensions: int) -> float:
     return 2.2 * dimensions * 2.0**-24 + 1e-6
 
 
-def all_neighbors(matrix: Vector, k: int, progress: Progress | None = None) -> Neighbors:
+def all_neighbors(
+    matrix: Vector, k: int, progress: Progress | None = None, checkpoint: Checkpoint | None = None
+) -> Neighbors:
     """Return the k nearest rows of every row of unit rows (n, d), itself excluded; ties go to the lower position.
 
-    Equal rows are computed once, so that a table of one text repeated costs no more than one of distinct texts.
+    Equal rows are computed once, so that a table of one text repeated costs no more than one of distinct texts. With a *checkpoint*, it
+    goes on where an earlier call with the same rows and k was ended.
     """
     first, group = _distinct(matrix)
     if len(first) == len(matrix):
-        return _all_distinct(matrix, k, progress)
-    return _for_members(_all_distinct(matrix[first], k, progress), matrix, first, group, k)
+        return _all_distinct(matrix, k, progress, checkpoint)
+    return _for_members(_all_distinct(matrix[first], k, progress, checkpoint), matrix, first, group, k)
 
 
-def _all_distinct(matrix: Vector, k: int, progress: Progress | None) -> Neighbors:
+def _all_distinct(matrix: Vector, k: int, progress: Progress | None, checkpoint: Checkpoint | None = None) -> Neighbors:
     order = _by_likeness(matrix) if len(matrix) >= ORDERED_ROWS else np.arange(len(matrix))
     engine = _Engine(matrix, k, order, order)
 
@@ -104,7 +111,7 @@ def _all_distinct(matrix: Vector, k: int, progress: Progress | None) -> Neighbor
             engine.offer(right, left, product.T)
         engine.offer(left, right, product)
 
-    engine.run(tile, _likest_first(engine.chosen), progress)
+    engine.run(tile, _likest_first(engine.chosen), progress, checkpoint)
     return engine.result()
 
 
@@ -249,16 +256,52 @@ class _Engine:
         worth = self.k > 0 and len(targets) * len(against) >= BOUNDED_PAIRS
         self.bounds = bounds_of(self.chosen, None if against is targets else matrix) if worth else None
 
-    def run(self, tile: Callable, work: Sequence, progress: Progress | None) -> None:  # type: ignore[type-arg]
+    def run(
+        self,
+        tile: Callable[[tuple[slice, slice]], None],
+        work: Sequence[tuple[slice, slice]],
+        progress: Progress | None,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
         """Do all tiles on as many threads as there are cores, each with a single-threaded BLAS."""
         if self.k == 0:
             return
+        done = self._resume(checkpoint, len(work)) if checkpoint else 0
+        for number in range(done if progress else 0):
+            progress(number + 1, len(work))  # type: ignore[misc]
         threads = os.cpu_count() or 1
         with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
-            for done, _ in enumerate(pool.map(tile, work), 1):
-                if progress:
-                    progress(done, len(work))
+            for batch in _blocks(len(work) - done, TILES_AT_ONCE):
+                for number, _ in enumerate(pool.map(tile, work[done:][batch]), done + batch.start + 1):
+                    if progress:
+                        progress(number, len(work))
+                if checkpoint:
+                    checkpoint.save(lambda stop=done + batch.stop: self._progress(stop))  # type: ignore[misc]
             self.found = list(pool.map(self._finished, range(len(self.pools))))
+
+    def _progress(self, done: int) -> dict[str, NDArray[Any]]:
+        """Return what is known once so many tiles are done."""
+        parts = [part for pool in self.pools for part in pool.parts] or [NO_CANDIDATES]
+        rows, others, products = (np.concatenate(column) for column in zip(*parts, strict=True))
+        sizes = np.array([pool.size for pool in self.pools])
+        return {
+            "done": np.array(done), "floor": self.floor, "sizes": sizes, "rows": rows, "others": others, "products": products,
+        }  # fmt: skip
+
+    def _resume(self, checkpoint: Checkpoint, tiles: int) -> int:
+        """Take up what an earlier run knew, and return how many tiles it had done."""
+        known = checkpoint.load("1", self.matrix, self.k, TILE_ROWS, tiles)
+        if known is None:
+            return 0
+        self.floor[:] = known["floor"]
+        ends = np.cumsum(known["sizes"])
+        for pool, size, end in zip(self.pools, known["sizes"].tolist(), ends.tolist(), strict=True):
+            part = slice(end - size, end)
+            pool.parts = [(known["rows"][part], known["others"][part], known["products"][part])] if size else []
+            pool.size = size
+        done = int(known["done"])
+        checkpoint.resumed = done / tiles
+        return done
 
     def offer(self, rows: slice, others: slice, product: Vector) -> None:
         """Take from a tile what may be among the k best of its rows."""
@@ -358,6 +401,8 @@ class _Engine:
         rows, others, scores = each
         return Neighbors(self.targets[rows], others, scores)
 
+
+NO_CANDIDATES: Candidates = (np.zeros(0, np.uint16), np.zeros(0, np.int32), np.zeros(0, np.float32))
 
 NOTHING: Found = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
 
