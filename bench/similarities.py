@@ -1,8 +1,9 @@
-"""The ten nearest of all rows: our exact all-pairs search beside faiss.knn, and the whole command on 200,000 rows.
+"""The ten nearest of all rows: our exact search beside faiss.knn and a full matrix product, the rows written, the whole command.
 
-The first table times the search in memory; "processor" adds up the threads, and is what to look at where other programs run
-beside it. Memory is the peak of a process that only does this, vectors (and numpy) included. The second table is
-`datasette embeddings similarities` on a file: read, compute, write two million rows.
+The first tables time the search in memory, of real embeddings (not with `--quick`) and of synthetic ones; "processor" adds up the threads,
+and is what to look at where other programs run beside it. Memory is the peak of a process that only does this, vectors (and numpy)
+included. Then come the similarity rows, written by us and by `insert_all` of sqlite-utils, index included, and
+`datasette embeddings similarities` on a file: read, compute, write two million rows; and again after 1 percent of the vectors changed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import common
+from bench import common, real
 from datasette_embeddings.neighbors import all_neighbors
 
 K = 10
@@ -25,21 +26,35 @@ ROWS, QUICK_ROWS = 20_000, 2_000
 MANY, QUICK_MANY = 200_000, 5_000
 ROUNDS, QUICK_ROUNDS = 7, 2
 
-TIMES_FAISS = 1.5
+TIMES_FAISS = 0.7
+TIMES_PRODUCT = 1.0
+TIMES_INSERT_ALL = 10
+PRODUCT_ROWS = 2_048
 PEAK_MB = 2_000
+UPDATE_PERCENT = 5
+COMPARED_ROWS = 20_000
+"""Of up to so many rows, the table after an update is compared with one from scratch."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the results."""
     quick = common.quick(__doc__, argv)
-    many = common.Table(("command", "rows x dimensions", "s", "peak MB", "of which vectors"))
-    whole_command(
-        QUICK_MANY if quick else MANY, many
-    )  # before this process grows: a child's peak starts at its parent's
+    many = common.Table(("command", "rows x dimensions", "s", "processor s", "peak MB", "of which vectors"))
+    for count in (
+        (QUICK_MANY,) if quick else (ROWS, MANY)
+    ):  # before this process grows: a child's peak starts at its parent's
+        whole_command(count, many, "synthetic" if quick else "real")
     rows = QUICK_ROWS if quick else ROWS
-    table = common.Table((f"{rows:,} x 384", "s", "processor s", "/ faiss", "peak MB", "recall"))
-    beside_faiss(rows, QUICK_ROUNDS if quick else ROUNDS, table)
-    print(table, many, sep="\n\n")
+    rounds = QUICK_ROUNDS if quick else ROUNDS
+    kinds = ["synthetic"] if quick else ["real", "synthetic"]
+    searches = [beside_others(kind, rows, rounds) for kind in kinds]
+    print(*searches, writing(rows, rounds), many, sep="\n\n")
+
+
+def vectors(kind: str, rows: int) -> common.Matrix:
+    """Return unit vectors (rows, 384)."""
+    found, _ = real.vectors(rows) if kind == "real" else common.vectors(rows)
+    return np.ascontiguousarray(found)
 
 
 def ours(matrix: common.Matrix) -> tuple[np.ndarray, np.ndarray]:
@@ -56,28 +71,83 @@ def faiss_knn(matrix: common.Matrix) -> tuple[np.ndarray, np.ndarray]:
     return scores, others
 
 
-SEARCHES = {"ours": ours, "faiss.knn": faiss_knn}
+def full_product(matrix: common.Matrix) -> None:
+    """Multiply all rows with all rows, as numpy does, and look at nothing."""
+    for start in range(0, len(matrix), PRODUCT_ROWS):
+        matrix[start : start + PRODUCT_ROWS] @ matrix.T
 
 
-def beside_faiss(rows: int, rounds: int, table: common.Table) -> None:
-    """Add both searches to *table*."""
-    names = ["ours", "faiss.knn"] if common.peer("faiss", table) else ["ours"]
-    matrix, _ = common.vectors(rows)
+SEARCHES = {"ours": ours, "full product": full_product, "faiss.knn": faiss_knn}
+
+
+def beside_others(kind: str, rows: int, rounds: int) -> common.Table:
+    """Return all searches beside each other."""
+    table = common.Table((f"{kind}, {rows:,} x 384", "s", "processor s", "/ product", "peak MB", "recall"))
+    names = [name for name in SEARCHES if name != "faiss.knn" or common.peer("faiss", table)]
+    matrix = vectors(kind, rows)
     work = {name: lambda search=SEARCHES[name]: search(matrix) for name in names}
-    scores, _ = ours(matrix)
     recalls = {"ours": 1.0}
     if "faiss.knn" in names:
-        recalls["faiss.knn"], recalls["ours"] = recall(matrix, scores)
+        recalls["faiss.knn"], recalls["ours"] = recall(matrix, ours(matrix)[0])
     seconds = common.interleave(work, rounds)
     processor = common.interleave(work, rounds, time.process_time)
     for name in names:
-        ratio = common.times(seconds[name] / seconds["faiss.knn"]) if "faiss.knn" in names else ""
-        peak = float(child("search", name, str(rows)))
+        peak = float(child("search", name, kind, str(rows)))
+        ratio = common.times(seconds[name] / seconds["full product"])
+        found = f"{recalls[name]:.5f}" if name in recalls else ""
         figures = (common.number(seconds[name]), common.number(processor[name]), ratio, common.number(peak))
-        table.rows.append((name, *figures, f"{recalls[name]:.5f}"))
-    if "faiss.knn" in names and rows == ROWS:
-        table.goal("all pairs", seconds["ours"] / seconds["faiss.knn"], TIMES_FAISS, "times faiss.knn's time")
-        table.goal("the same by processor time", processor["ours"] / processor["faiss.knn"], TIMES_FAISS, "times")
+        table.rows.append((name, *figures, found))
+    if rows == ROWS:
+        goals = {"full product": TIMES_PRODUCT, "faiss.knn": TIMES_FAISS}
+        for name in names[1:]:
+            table.goal("all pairs", seconds["ours"] / seconds[name], goals[name], f"times the time of {name}")
+            ratio = processor["ours"] / processor[name]
+            table.goal("the same by processor time", ratio, goals[name], "times")
+    return table
+
+
+def writing(rows: int, rounds: int) -> common.Table:
+    """Return how long similarity rows take to be written, by us and by sqlite-utils."""
+    import sqlite_utils
+
+    from datasette_embeddings.store import Finish, SimilarityChange, Store
+
+    random = np.random.default_rng(common.SEED)
+    others = (np.arange(rows)[:, None] + np.sort(random.integers(1, rows // K, (rows, K)).cumsum(axis=1))) % rows
+    ids = [f"item-{n:06}" for n in range(rows)]
+    found = [(ids[n // K], ids[other], 0.5) for n, other in enumerate(others.ravel().tolist())]
+    with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "ours.db", create=True) as store:
+        collection = store.create("items", "minilm")
+        database = sqlite_utils.Database(Path(folder) / "theirs.db")
+
+        def write() -> None:
+            change = SimilarityChange(everything=True, added=iter(found))
+            store.finish(collection, Finish([], [], change, {}))
+
+        def insert_all() -> None:
+            named = ({"id": item, "other_id": other, "score": score} for item, other, score in found)
+            database["similarities"].insert_all(named, pk=("id", "other_id"))
+
+        def empty() -> None:
+            with closing(sqlite3.connect(store.path)) as conn, conn:
+                conn.execute("delete from similarities")
+            database["similarities"].drop(ignore=True)
+
+        seconds = {"ours": [], "sqlite-utils `insert_all`": []}
+        for _ in range(rounds):
+            empty()
+            for name, work in zip(seconds, (write, insert_all), strict=True):
+                seconds[name].append(common.timed(work))
+        written = store.conn.execute("select count(*) from similarities").fetchone()[0]
+        database.close()
+    table = common.Table((f"{written:,} similarity rows", "s", "us a row"))
+    medians = {name: float(np.median(taken)) for name, taken in seconds.items()}
+    for name, taken in medians.items():
+        table.rows.append((name, common.number(taken), common.number(taken / written * 1e6)))
+    ratio = medians["sqlite-utils `insert_all`"] / medians["ours"]
+    if rows == ROWS:
+        table.goal("writing", ratio, TIMES_INSERT_ALL, "times as fast as insert_all", least=True)
+    return table
 
 
 def recall(matrix: common.Matrix, scores: np.ndarray) -> tuple[float, float]:
@@ -93,28 +163,71 @@ def recall(matrix: common.Matrix, scores: np.ndarray) -> tuple[float, float]:
     return float((theirs >= scores[:, -1:] - tolerance).mean()), float((scores >= theirs[:, -1:] - tolerance).mean())
 
 
-def whole_command(rows: int, table: common.Table) -> None:
-    """Add `datasette embeddings similarities` to *table*."""
+def whole_command(rows: int, table: common.Table, kind: str) -> None:
+    """Add `datasette embeddings similarities` to *table*, of all rows and again after 1 percent of them changed."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "many.db"
-        child("file", str(path), str(rows))
-        seconds, peak = (float(text) for text in child("command", str(path)).split())
+        child("file", str(path), kind, str(rows))
+        whole = command(path)
+        changed = change(path, rows)
+        again = command(path)
         with closing(sqlite3.connect(path)) as conn:
             written = conn.execute("select count(*) from similarities").fetchone()[0]
-    if written != rows * K:
-        raise SystemExit(f"{written} similarities were written, {rows * K} expected")
-    vectors = rows * 384 * 4 / 1e6
-    figures = (common.number(seconds), common.number(peak), common.number(vectors))
-    table.rows.append((f"`similarities -n {K}`", f"{rows:,} x 384", *figures))
-    if rows == MANY:
-        table.goal(f"{rows:,} rows", peak, PEAK_MB, "MB at the peak")
+        if written != rows * K:
+            raise SystemExit(f"{written} similarities were written, {rows * K} expected")
+        if rows <= COMPARED_ROWS:
+            compare_with_scratch(path)
+            table.note(f"{rows:,} rows: the table after the update is that of a computation from scratch, bit for bit.")
+    for name, used in ((f"`similarities -n {K}`", whole), (f"the same, {changed:,} rows changed", again)):
+        figures = (used.seconds, used.processor, used.peak, rows * 384 * 4 / 1e6)
+        table.rows.append((name, f"{rows:,} x 384, {kind}", *map(common.number, figures)))
+    table.goal(f"{rows:,} rows", whole.peak, PEAK_MB, "MB at the peak")
+    share = again.processor / whole.processor
+    table.goal(f"{rows:,} rows, 1 percent changed", 100 * share, UPDATE_PERCENT, "percent of the processor time of all")
 
 
-def make_file(path: Path, rows: int) -> None:
+def command(path: Path) -> common.Used:
+    """Run the command on a file."""
+    seconds, processor, peak = (float(text) for text in child("command", str(path)).split())
+    return common.Used(seconds, processor, peak)
+
+
+def change(path: Path, rows: int) -> int:
+    """Replace 1 percent of the vectors by others near by, as a program would that embeds edited texts; returns how many."""
+    random = np.random.default_rng(common.SEED)
+    numbers = random.choice(rows, rows // 100, replace=False)
+    later = int(time.time()) + 5
+    with closing(sqlite3.connect(path)) as conn, conn:
+        for number in numbers.tolist():
+            item = f"item-{number:06}"
+            (blob,) = conn.execute("select embedding from embeddings where id = ?", [item]).fetchone()
+            row = np.frombuffer(blob, np.float32)
+            row = row + 0.5 * random.standard_normal(len(row), np.float32) / len(row) ** 0.5
+            conn.execute(
+                "update embeddings set embedding = ?, updated = ? where id = ?",
+                [(row / np.linalg.norm(row)).astype(np.float32).tobytes(), later, item],
+            )
+    return len(numbers)
+
+
+def compare_with_scratch(path: Path) -> None:
+    """End the bench unless computing all similarities anew gives the same table."""
+    listing = "select id, other_id, score from similarities order by 1, 2"
+    with closing(sqlite3.connect(path)) as conn, conn:
+        updated = conn.execute(listing).fetchall()
+        conn.execute("delete from similarities")
+        conn.execute("update embeddings_collections set similarities = null")
+    command(path)
+    with closing(sqlite3.connect(path)) as conn:
+        if conn.execute(listing).fetchall() != updated:
+            raise SystemExit("the table after an update is not that of a computation from scratch")
+
+
+def make_file(path: Path, kind: str, rows: int) -> None:
     """Write a collection as the llm tool would."""
     from datasette_embeddings.store import Store, StoredItem
 
-    matrix, _ = common.vectors(rows)
+    matrix = vectors(kind, rows)
     with Store(path, create=True) as store:
         collection = store.create("items", "minilm")
         for start in range(0, rows, 10_000):
@@ -131,14 +244,13 @@ def child(*arguments: str) -> str:
 def child_main(what: str, *arguments: str) -> None:
     """Do one thing; print its peak memory in MB, for the command after its seconds."""
     if what == "search":
-        matrix, _ = common.vectors(int(arguments[1]))
-        SEARCHES[arguments[0]](matrix)
+        SEARCHES[arguments[0]](vectors(arguments[1], int(arguments[2])))
         print(common.peak_memory())
     elif what == "file":
-        make_file(Path(arguments[0]), int(arguments[1]))
+        make_file(Path(arguments[0]), arguments[1], int(arguments[2]))
     else:
         used = common.run("-m", "datasette_embeddings", "similarities", arguments[0], "items", "-n", str(K))
-        print(used.seconds, used.peak)
+        print(used.seconds, used.processor, used.peak)
 
 
 if __name__ == "__main__":
