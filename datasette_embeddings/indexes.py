@@ -26,7 +26,7 @@ from datasette_embeddings.database import connect, snapshot
 from datasette_embeddings.errors import StoreError, UnknownCollection
 from datasette_embeddings.limits import INDEX_BYTES, SKETCHED_ROWS
 from datasette_embeddings.matrices import load_matrix, load_sketches, vectors_of
-from datasette_embeddings.sketches import IN_FILE, IN_MEMORY, Screen, sketched
+from datasette_embeddings.sketches import IN_FILE, Screen, sketched
 from datasette_embeddings.snapshots import is_writing, once
 from datasette_embeddings.vectors import score_rows
 
@@ -161,7 +161,7 @@ class Reader:
         """
         screen, rows = self.index.screen, self.index.rows
         if screen is not None:
-            found = screen.nearest(query, k, self.take, among, IN_FILE if rows is None else IN_MEMORY)
+            found = screen.nearest(query, k, self.take, among, IN_FILE if rows is None else None)
             if found is not None:
                 return found
         if rows is None:

@@ -42,7 +42,11 @@ class Worth(NamedTuple):
     by_sketches: float
 
 
-IN_MEMORY = Worth(0.25, 0.1)
+def in_memory(dimensions: int) -> Worth:
+    """Return what is worth it where all vectors are in memory: the rest of a sketch costs as much as 1,536 components of a vector."""
+    return Worth(dimensions / 1_536, 0.1)
+
+
 IN_FILE = Worth(1.0, 0.05)
 """Of rows whose vectors are read from a file one by one: reading all takes as long as hundreds of searches."""
 
@@ -160,12 +164,14 @@ class Screen:
         return sum(array.nbytes for array in held)
 
     def nearest(
-        self, query: Vector, k: int, take: Take, among: Positions | None = None, worth: Worth = IN_MEMORY
+        self, query: Vector, k: int, take: Take, among: Positions | None = None, worth: Worth | None = None
     ) -> tuple[Positions, NDArray[np.float64]] | None:
         """Return positions and scores of rows, of *among* where given, that hold the *k* best and all that score as the last of these.
 
-        *take* gives the unit rows at sorted positions. None where more rows are left than it is *worth*.
+        *take* gives the unit rows at sorted positions. None where more rows are left than it is *worth*, by default of vectors
+        in memory.
         """
+        worth = worth or in_memory(len(query))
         components = self._basis @ query
         products, bounds = self._by_heads(components)
         if among is not None:
