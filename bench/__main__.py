@@ -70,7 +70,9 @@ def main() -> int:
         prog="python -m bench", epilog=listing, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="what to measure; all where none is named")
-    parser.add_argument("--quick", action="store_true", help="at most 20,000 rows and few rounds: under ten minutes in all")
+    parser.add_argument(
+        "--quick", action="store_true", help="at most 20,000 rows and few rounds: under ten minutes in all"
+    )
     parser.add_argument("--write", action="store_true", help="put the results into docs/performance.md")
     options, more = parser.parse_known_args()
     if more and len(options.names) != 1:
@@ -91,7 +93,7 @@ def main() -> int:
         if options.write:
             write(name, known[name], result)
     reached = goals.summary({} if options.write else results, RESULTS.read_text("utf-8"))
-    print(f"\n## {REACH}\n\n{goals.__doc__}\n{reached}")
+    print(f"\n## {REACH}\n\n{goals.__doc__}\n{reached}", flush=True)
     if options.write:
         write(REACH, str(goals.__doc__).splitlines()[0], reached)
     if failed:

@@ -160,6 +160,17 @@ def peer(name: str, table: Table) -> Any:
         return None
 
 
+def extension(name: str, conn: sqlite3.Connection, table: Table) -> Any:
+    """Return the module of an extension of SQLite, which *conn* may load then; else None, and the table says so."""
+    module = peer(name, table)
+    if module and not hasattr(conn, "enable_load_extension"):
+        table.note(f"{name} was not measured: this Python was built without loadable extensions.")
+        return None
+    if module:
+        conn.enable_load_extension(True)
+    return module
+
+
 def number(value: float) -> str:
     """Return a number with three digits that count.
 
