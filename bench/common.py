@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     Matrix = NDArray[np.float32]
 
 ROOT = Path(__file__).resolve().parent.parent
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+"""Of commands that are measured: modules are compiled once, as on a user's machine, and not at every start."""
 SEED = 20261123
 
 
@@ -224,7 +226,7 @@ class Used:
 def run(*arguments: str) -> Used:
     """Run a command of this Python and return what it took; its errors are shown and end the bench."""
     started = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL, env=ENVIRONMENT)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -242,7 +244,9 @@ def build(database: Path, config: str) -> Used:
 
 def output(*arguments: str) -> str:
     """Run a command of this Python and return what it prints."""
-    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, env=ENVIRONMENT
+    )
     if done.returncode:
         raise SystemExit(f"`python {' '.join(arguments)}` failed: {done.stderr}")
     return done.stdout.strip()

@@ -90,15 +90,23 @@ def vectors_of(
 
 
 def load_matrix(conn: sqlite3.Connection, tables: Tables, collection: Collection, size: int | None = None) -> Matrix:
-    """Return the vectors of a collection, of its own dimensions unless told. Adds a function to the connection."""
+    """Return the vectors of a collection, of its own dimensions unless told, else of those that most have. Adds a function to the connection."""
     where = f"from {tables.embeddings} where collection_id = ?"
     with snapshot(conn):
         total = conn.execute(f"select count(*) {where}", [collection.id]).fetchone()[0]
-        size = size or collection.dimensions or _usual_dimensions(conn, where, collection.id)
-        sink = _Sink(total, size)
-        conn.create_function("embeddings_sink", 2, sink)
-        conn.execute(f"select count(embeddings_sink(id, embedding)) {where} order by id", [collection.id]).fetchall()
+        known = size or collection.dimensions
+        first = conn.execute(f"select length(embedding) / 4 {where} limit 1", [collection.id]).fetchone()
+        sink = _filled(conn, where, collection.id, total, known or min((first or (0,))[0] or 0, MAX_DIMENSIONS))
+        if not known and 2 * sink.taken <= total:  # the first is not as most are
+            sink = _filled(conn, where, collection.id, total, _usual_dimensions(conn, where, collection.id))
     return sink.matrix()
+
+
+def _filled(conn: sqlite3.Connection, where: str, collection_id: int, total: int, size: int) -> _Sink:
+    sink = _Sink(total, size)
+    conn.create_function("embeddings_sink", 2, sink)
+    conn.execute(f"select count(embeddings_sink(id, embedding)) {where} order by id", [collection_id]).fetchall()
+    return sink
 
 
 class _Sink:
@@ -106,19 +114,24 @@ class _Sink:
 
     def __init__(self, total: int, size: int) -> None:
         self._rows = np.empty((total, size), FLOAT32)
-        self._room = self._rows.reshape(-1).data.cast("B")
+        self._room = self._rows.reshape(-1).data.cast("B") if self._rows.size else memoryview(b"")
         self._ids: list[str] = []
         self._others: set[int] = set()
         self._bytes = 4 * size
 
     def __call__(self, item: str, blob: object) -> None:
         """Take one item."""
-        if isinstance(blob, bytes) and len(blob) == self._bytes:
+        if self._bytes and isinstance(blob, bytes) and len(blob) == self._bytes:
             start = len(self._ids) * self._bytes
             self._room[start : start + self._bytes] = blob
             self._ids.append(item)
         else:
             self._others.add(_size(blob))
+
+    @property
+    def taken(self) -> int:
+        """How many vectors have that size."""
+        return len(self._ids)
 
     def matrix(self) -> Matrix:
         """Return what was taken, as unit rows, by id."""

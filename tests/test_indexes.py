@@ -508,3 +508,19 @@ async def test_pages_do_not_wait_for_searches(built: Path, monkeypatch: pytest.M
     await get("/news/articles")
     await asyncio.gather(*waiting)
     assert done[0] == "/news/articles"
+
+
+@pytest.mark.parametrize("wrong", ["'text'", "x''", "x'0000'", "null", "zeroblob(8)"])
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_what_is_no_embedding_is_passed_over(tmp_path: Path, wrong: str, share: float) -> None:
+    """Though it comes first, or there is nothing else."""
+    world = write(tmp_path / "wrong.db", clustered(np.random.default_rng(9), 400, 8), baked=False)
+    count = int(400 * share)
+    hard.change(world.path, f"update embeddings set embedding = {wrong} where rowid <= {count}")
+    hard.run("similarities", world.path, "c", "-n", "2")
+    assert hard.query(world.path, "select count(*) from similarities") == [(2 * (400 - count),)]
+    with closing(sqlite3.connect(world.path)) as conn:
+        register(conn)
+        left = World(world.path, world.ids[count:], world.rows[count:])
+        if share < 1:
+            assert ask(conn, world.rows[-1]) == nearest(left, world.rows[-1], 10)
