@@ -182,6 +182,7 @@ class Cache:
         self.limit = limit
         self._kept: OrderedDict[tuple[object, ...], tuple[State, Index]] = OrderedDict()
         self._lock = threading.Lock()
+        self._too_large: dict[tuple[object, ...], tuple[State, int]] = {}
         self._warned: set[tuple[str, str]] = set()
         self._loading: dict[tuple[object, ...], threading.Lock] = defaultdict(threading.Lock)
 
@@ -207,8 +208,10 @@ class Cache:
         key = (state.path, tables.prefix, collection.id, size)
         if found := self._find(key, state, whole):
             return self._screened(key, state, found)
+        if self._too_large.get(key) == (state, self.limit):
+            return None
         with self._loading_lock(key):
-            found = self._find(key, state, whole) or self._load(state, tables, collection, size, whole)
+            found = self._find(key, state, whole) or self._load(key, state, tables, collection, size, whole)
             if found is not None:
                 self._keep(key, state, found)
         return found
@@ -246,11 +249,14 @@ class Cache:
             while sum(kept.nbytes for _, kept in self._kept.values()) > self.limit:
                 self._kept.popitem(last=False)
 
-    def _load(self, state: State, tables: Tables, collection: Collection, size: int, whole: bool) -> Index | None:
+    def _load(
+        self, key: tuple[object, ...], state: State, tables: Tables, collection: Collection, size: int, whole: bool
+    ) -> Index | None:
         with suppress(StoreError), closing(connect(state.path)) as conn, snapshot(conn):
             if state_of(conn, tables, collection) == state:
                 index = load(conn, tables, collection, size, self.limit, whole=whole)
                 if index is None and not whole:
+                    self._too_large[key] = (state, self.limit)
                     self._warn(collection, state)
                 return index
         return None
@@ -285,6 +291,8 @@ def load(
     """Return the index of a collection as a connection sees it, of *limit* bytes at most; None where that is too little."""
     items = baked.written(conn, tables, collection.id)[0]
     left = limit - BYTES_OF_AN_ID * items
+    if whole and 4 * size * items > left:
+        return None
     found = baked.read(conn, tables, collection, size)
     if found and not whole:
         index = Index(collection, found.ids, size, screen=Screen(found.sketches))
@@ -294,7 +302,7 @@ def load(
         screen = Screen(found.sketches) if found and found.ids == matrix.ids else None
         index = Index(collection, matrix.ids, size, matrix.rows, screen, matrix.others)
         return index if index.nbytes <= limit else replace(index, screen=None)
-    if whole or items < SKETCHED_ROWS or size * items > left:
+    if items < SKETCHED_ROWS or size * items > left:
         return None
     ids, sketches, others = load_sketches(conn, tables, collection, size)
     index = Index(collection, ids, size, screen=Screen(sketches), others=others)
