@@ -24,7 +24,7 @@ from datasette_embeddings.neighbors import all_neighbors
 K = 10
 ROWS, QUICK_ROWS = 20_000, 2_000
 MANY, QUICK_MANY = 200_000, 5_000
-ROUNDS, QUICK_ROUNDS = 7, 2
+ROUNDS, QUICK_ROUNDS = 3, 2
 
 TIMES_FAISS = 0.7
 TIMES_PRODUCT = 1.0
