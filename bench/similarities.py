@@ -200,11 +200,11 @@ def change(path: Path, rows: int) -> int:
     with closing(sqlite3.connect(path)) as conn, conn:
         for number in numbers.tolist():
             item = f"item-{number:06}"
-            (blob,) = conn.execute("select embedding from embeddings where id = ?", [item]).fetchone()
+            (blob,) = conn.execute("select embedding from embeddings where collection_id = 1 and id = ?", [item]).fetchone()
             row = np.frombuffer(blob, np.float32)
             row = row + 0.5 * random.standard_normal(len(row), np.float32) / len(row) ** 0.5
             conn.execute(
-                "update embeddings set embedding = ?, updated = ? where id = ?",
+                "update embeddings set embedding = ?, updated = ? where collection_id = 1 and id = ?",
                 [(row / np.linalg.norm(row)).astype(np.float32).tobytes(), later, item],
             )
     return len(numbers)
