@@ -50,7 +50,7 @@ class Figure(NamedTuple):
     @property
     def install(self) -> str:
         """`fast` where the kernel of that extra did it, else base: numpy alone."""
-        return "`fast`" if "fast" in self.what else "base"
+        return "`fast`" if re.search(r"\bfast\b", self.what) else "base"
 
     def verdict(self, promise: Promise) -> str:
         """Return pass or fail, and at how many rows where the promise is for others."""

@@ -100,9 +100,14 @@ def beside_others(kind: str, rows: int, rounds: int) -> common.Table:
     if rows == ROWS:
         goals = {"full product": TIMES_PRODUCT, "faiss.knn": TIMES_FAISS}
         for name in names[1:]:
-            table.goal("all pairs", seconds["ours"] / seconds[name], goals[name], f"times the time of {name}")
+            table.goal(
+                f"{kind}, {rows:,} rows, all pairs",
+                seconds["ours"] / seconds[name],
+                goals[name],
+                f"times the time of {name}",
+            )
             ratio = processor["ours"] / processor[name]
-            table.goal("the same by processor time", ratio, goals[name], "times")
+            table.goal(f"{kind}, {rows:,} rows, all pairs by processor time", ratio, goals[name], "times")
     return table
 
 
@@ -200,7 +205,9 @@ def change(path: Path, rows: int) -> int:
     with closing(sqlite3.connect(path)) as conn, conn:
         for number in numbers.tolist():
             item = f"item-{number:06}"
-            (blob,) = conn.execute("select embedding from embeddings where collection_id = 1 and id = ?", [item]).fetchone()
+            (blob,) = conn.execute(
+                "select embedding from embeddings where collection_id = 1 and id = ?", [item]
+            ).fetchone()
             row = np.frombuffer(blob, np.float32)
             row = row + 0.5 * random.standard_normal(len(row), np.float32) / len(row) ** 0.5
             conn.execute(
