@@ -124,6 +124,18 @@ def vectors(count: int, dimensions: int = 384, held_out: int = 0) -> tuple[Matri
     return rows[:count], rows[count:]
 
 
+def write_collection(path: Path, rows: Matrix, model: str = "minilm") -> None:
+    """Write unit vectors (n, d) as the collection `items` of a new file, as the llm tool would, with nothing computed from them."""
+    from datasette_embeddings.store import Store, StoredItem
+
+    with Store(path, create=True) as store:
+        collection = store.create("items", model)
+        for start in range(0, len(rows), 10_000):
+            part = enumerate(rows[start : start + 10_000], start)
+            items = [StoredItem(f"item-{n:06}", row.tobytes(), None, None, b"", None) for n, row in part]
+            store.save(collection, items, 0, None)
+
+
 @dataclass
 class Table:
     """One table of results, and what was promised beside what was found."""

@@ -230,19 +230,6 @@ def compare_with_scratch(path: Path) -> None:
             raise SystemExit("the table after an update is not that of a computation from scratch")
 
 
-def make_file(path: Path, kind: str, rows: int) -> None:
-    """Write a collection as the llm tool would."""
-    from datasette_embeddings.store import Store, StoredItem
-
-    matrix = vectors(kind, rows)
-    with Store(path, create=True) as store:
-        collection = store.create("items", "minilm")
-        for start in range(0, rows, 10_000):
-            part = enumerate(matrix[start : start + 10_000], start)
-            items = [StoredItem(f"item-{n:06}", row.tobytes(), None, None, b"", None) for n, row in part]
-            store.save(collection, items, 0, None)
-
-
 def child(*arguments: str) -> str:
     """Run this module for one thing in a process of its own; returns what it prints."""
     return common.output("-m", "bench.similarities", "--child", *arguments)
@@ -254,7 +241,7 @@ def child_main(what: str, *arguments: str) -> None:
         SEARCHES[arguments[0]](vectors(arguments[1], int(arguments[2])))
         print(common.peak_memory())
     elif what == "file":
-        make_file(Path(arguments[0]), arguments[1], int(arguments[2]))
+        common.write_collection(Path(arguments[0]), vectors(arguments[1], int(arguments[2])))
     else:
         used = common.run("-m", "datasette_embeddings", "similarities", arguments[0], "items", "-n", str(K))
         print(used.seconds, used.processor, used.peak)

@@ -71,15 +71,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 def make_file(path: Path, rows: int) -> None:
     """Write a collection of real embeddings, and a table of texts."""
     from bench import real
-    from datasette_embeddings.store import Store, StoredItem
 
     matrix, _ = real.vectors(rows)
-    with Store(path, create=True) as store:
-        collection = store.create("items", "minilm")
-        for start in range(0, rows, 10_000):
-            part = enumerate(matrix[start : start + 10_000], start)
-            items = [StoredItem(f"item-{n:06}", row.tobytes(), None, None, b"", None) for n, row in part]
-            store.save(collection, items, 0, None)
+    common.write_collection(path, matrix)
     common.output("-m", "datasette_embeddings", "similarities", str(path), "items", "-n", "0")
     with closing(sqlite3.connect(path)) as conn, conn:
         conn.execute("create table texts (id integer primary key, title text, body text)")
