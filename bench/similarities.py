@@ -1,9 +1,8 @@
-"""The ten nearest of all rows: our exact search beside faiss.knn and a full matrix product, the rows written, the whole command.
+"""The ten nearest of all rows: our exact search beside faiss.knn and a full matrix product, and the whole command.
 
 The first tables time the search in memory, of real embeddings (not with `--quick`) and of synthetic ones; "processor" adds up the threads,
 and is what to look at where other programs run beside it. Memory is the peak of a process that only does this, vectors (and numpy)
-included. Then come the similarity rows, written by us and by `insert_all` of sqlite-utils, index included, and
-`datasette embeddings similarities` on a file: read, compute, write two million rows; and again after 1 percent of the vectors changed.
+included. Then comes `datasette embeddings similarities` on a file: read, compute, write two million rows; and again after 1 percent of the vectors changed.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ ROUNDS, QUICK_ROUNDS = 3, 2
 
 TIMES_FAISS = 0.7
 TIMES_PRODUCT = 1.0
-TIMES_INSERT_ALL = 10
 PRODUCT_ROWS = 2_048
 PEAK_MB = 2_000
 UPDATE_PERCENT = 5
@@ -48,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     rounds = QUICK_ROUNDS if quick else ROUNDS
     kinds = ["synthetic"] if quick else ["real", "synthetic"]
     searches = [beside_others(kind, rows, rounds) for kind in kinds]
-    print(*searches, writing(rows, rounds), many, sep="\n\n")
+    print(*searches, many, sep="\n\n")
 
 
 def vectors(kind: str, rows: int) -> common.Matrix:
@@ -108,50 +106,6 @@ def beside_others(kind: str, rows: int, rounds: int) -> common.Table:
             )
             ratio = processor["ours"] / processor[name]
             table.goal(f"{kind}, {rows:,} rows, all pairs by processor time", ratio, goals[name], "times")
-    return table
-
-
-def writing(rows: int, rounds: int) -> common.Table:
-    """Return how long similarity rows take to be written, by us and by sqlite-utils."""
-    import sqlite_utils
-
-    from datasette_embeddings.store import Finish, SimilarityChange, Store
-
-    random = np.random.default_rng(common.SEED)
-    others = (np.arange(rows)[:, None] + np.sort(random.integers(1, rows // K, (rows, K)).cumsum(axis=1))) % rows
-    ids = [f"item-{n:06}" for n in range(rows)]
-    found = [(ids[n // K], ids[other], 0.5) for n, other in enumerate(others.ravel().tolist())]
-    with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "ours.db", create=True) as store:
-        collection = store.create("items", "minilm")
-        database = sqlite_utils.Database(Path(folder) / "theirs.db")
-
-        def write() -> None:
-            change = SimilarityChange(everything=True, added=iter(found))
-            store.finish(collection, Finish([], [], change, {}))
-
-        def insert_all() -> None:
-            named = ({"id": item, "other_id": other, "score": score} for item, other, score in found)
-            database["similarities"].insert_all(named, pk=("id", "other_id"))
-
-        def empty() -> None:
-            with closing(sqlite3.connect(store.path)) as conn, conn:
-                conn.execute("delete from similarities")
-            database["similarities"].drop(ignore=True)
-
-        seconds = {"ours": [], "sqlite-utils `insert_all`": []}
-        for _ in range(rounds):
-            empty()
-            for name, work in zip(seconds, (write, insert_all), strict=True):
-                seconds[name].append(common.timed(work))
-        written = store.conn.execute("select count(*) from similarities").fetchone()[0]
-        database.close()
-    table = common.Table((f"{written:,} similarity rows", "s", "us a row"))
-    medians = {name: float(np.median(taken)) for name, taken in seconds.items()}
-    for name, taken in medians.items():
-        table.rows.append((name, common.number(taken), common.number(taken / written * 1e6)))
-    ratio = medians["sqlite-utils `insert_all`"] / medians["ours"]
-    if rows == ROWS:
-        table.goal("writing", ratio, TIMES_INSERT_ALL, "times as fast as insert_all", least=True)
     return table
 
 

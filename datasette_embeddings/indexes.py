@@ -190,11 +190,6 @@ class Cache:
         """How many indexes are in memory."""
         return len(self._kept)
 
-    def clear(self) -> None:
-        """Forget all."""
-        with self._lock:
-            self._kept.clear()
-
     def get(
         self, conn: sqlite3.Connection, tables: Tables, collection: Collection, size: int, *, whole: bool = False
     ) -> Index | None:
