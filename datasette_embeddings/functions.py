@@ -46,6 +46,7 @@ class Session:
     def __init__(self, conn: sqlite3.Connection, embedder: Embedder) -> None:
         self._borrow = borrowed(conn)
         self._memory = memory_for(conn)  # as long as the functions that own this session, and so as the connection
+        self.sign = object()  # tells this connection from others, without keeping what belongs to it
         self.embedder = embedder
 
     @property
@@ -263,7 +264,7 @@ def make_hybrid(session: Session) -> Callable[..., str | None]:
         def answer() -> str:
             return as_json(hybrid_items(session.conn, tables, collection, vector, text, wanted.k, wanted.ids))
 
-        return answer_once(session.conn, session, tables, collection, (vector, text, wanted.k, ids), answer)
+        return answer_once(session.conn, session.sign, tables, collection, (vector, text, wanted.k, ids), answer)
 
     return embed_hybrid
 
@@ -287,7 +288,7 @@ def make_context(session: Session) -> Callable[..., str | None]:
             return context(gather(session.conn, tables, collection, asked, wish))
 
         key = ("context", asked.vector, text, wish.tokens)
-        return answer_once(session.conn, session, tables, collection, key, answer, reads_rows=True)
+        return answer_once(session.conn, session.sign, tables, collection, key, answer, reads_rows=True)
 
     return embed_context
 

@@ -35,9 +35,9 @@ def answer_once(
     *,
     reads_rows: bool = False,
 ) -> str:
-    """Return the answer to a question about a collection, found now or shortly before. *owner*: of the connection.
+    """Return the answer to a question about a collection, found now or shortly before.
 
-    *reads_rows*: the answer has what rows of the source say. Of these, and of the words of a collection where they are in an index
+    *owner*: tells the connection from others; it is kept longer than the connection, and so may not lead to it. *reads_rows*: the answer has what rows of the source say. Of these, and of the words of a collection where they are in an index
     of its source's own, only its own connection can tell whether they were written to.
     """
     state = state_of(conn, tables, collection)

@@ -7,7 +7,7 @@ import json
 import sqlite3
 import threading
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import hard
@@ -17,7 +17,7 @@ from datasette.app import Datasette
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasette_embeddings import build, fulltext, indexes, register, search, sketches
+from datasette_embeddings import build, embedder, fulltext, indexes, register, search, sketches
 from datasette_embeddings.catalog import tables_and_collection
 from datasette_embeddings.store import Store, StoredItem
 from datasette_embeddings.vectors import score_rows, unit_rows
@@ -233,6 +233,25 @@ def test_words_are_found_beyond_the_nearest(tmp_path: Path) -> None:
         assert "600" in {item for item, _ in few}
         vector = conn.execute("select embed_query('c', ?)", [text]).fetchone()[0]
         assert "600" not in {item for item, _ in ask(conn, np.frombuffer(vector, np.float32), 100)}
+
+
+def test_nothing_is_remembered_of_a_connection_that_is_gone(tmp_path: Path) -> None:
+    """The next one may stand at the same address, and be open on another file that was written alike."""
+    paths = []
+    for name in ("old", "new"):
+        paths.append(tmp_path / f"{name}.db")
+        (tmp_path / f"{name}.json").write_text(json.dumps([{"id": name, "text": "rain in the hills"}]))
+        hard.run("embed", paths[-1], "c", tmp_path / f"{name}.json", "-m", "static")
+    with closing(sqlite3.connect(paths[0])) as conn:
+        register(conn)
+        (answer,) = conn.execute("select embed_hybrid('c', 'rain') || embed_context('c', 'rain')").fetchone()
+        assert '"old"' in answer
+    del conn
+    vector = embedder.Embedder("static", {}).item("static", "rain", "document")
+    with ExitStack() as stack:
+        for conn in [stack.enter_context(closing(sqlite3.connect(paths[1]))) for _ in range(10)]:
+            found = search.nearest_items(conn, *tables_and_collection(conn, "c"), vector, 1)
+            assert [hit.id for hit in found] == ["new"]
 
 
 def test_rows_found_by_words_have_the_score_of_their_best_chunk(
