@@ -12,9 +12,9 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from datasette_embeddings import catalog, derive, embed, indexing
+from datasette_embeddings import catalog, derive, embed, indexing, stages
 from datasette_embeddings.baked import Baked
-from datasette_embeddings.catalog import NEXT, Collection, parent_of
+from datasette_embeddings.catalog import NEXT, Collection, Stages, parent_of
 from datasette_embeddings.checkpoints import Checkpoint
 from datasette_embeddings.database import connect, translated
 from datasette_embeddings.errors import StoreError
@@ -27,6 +27,7 @@ from datasette_embeddings.report import Reporter, accounts, dry_run_line, prompt
 from datasette_embeddings.sketches import sketched
 from datasette_embeddings.store import ChunkChange, Finish, SimilarityChange, Store
 from datasette_embeddings.tables import find_tables, has_own_tables
+from datasette_embeddings.vectors import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -106,7 +107,14 @@ def run(task: Task, store: Store, budget: embed.Budget, report: Reporter) -> Col
         )
     collection = catalog.find_collection(store.conn, collection.name, store.tables)
     matrix = load_matrix(store.conn, store.tables, collection).without(plan.removed)
-    change = _derive(collection, store, task, matrix, report)
+    rows = matrix.of_rows() if collection.chunk else matrix
+    changed = bool(plan.removed or catalog.stale_items(store.conn, store.tables, collection))
+    change = _similar(collection, store, task, rows, report)
+    derived = stages.derive(
+        stages.Vectors(store.conn, store.tables, collection, rows, report.line, _embedding(task)),
+        spec.stages,
+        changed=changed,
+    )
     texts = indexing.text_change(store, collection, task, spec.name)
     finish = Finish(
         sorted(plan.removed),
@@ -117,10 +125,11 @@ def run(task: Task, store: Store, budget: embed.Budget, report: Reporter) -> Col
         texts,
         _chunk_change(task),
         sketches_of(matrix),
+        derived.rows,
     )
     floor = noise_floor(model, collection, matrix)
     measured = {"noise_floor": floor, "foreign_share": _foreign_share(task)}
-    finish = replace(finish, state={**_state(task, store, collection, finish), **measured})
+    finish = replace(finish, state={**_state(task, store, collection, finish), **measured, **derived.state})
     collection = store.finish(collection, finish, task.replaces)
     Checkpoint(store.path).done()
     report.line(summary(task, outcome, collection, time.monotonic() - started))
@@ -161,14 +170,26 @@ def _target(task: Task, store: Store) -> Collection:
     )
 
 
-def _derive(
-    collection: Collection, store: Store, task: Task, matrix: Matrix, report: Reporter
+def _embedding(task: Task) -> Callable[[Sequence[str]], list[bytes | None]]:
+    """Return what gives the vectors of texts that are compared with rows, None for those that the model has none for."""
+
+    def embed_texts(texts: Sequence[str]) -> list[bytes | None]:
+        found: list[bytes | None] = [None] * len(texts)
+        for positions, embedded in task.model.embed_many(list(texts), "document", task.prompts.document):
+            for place, position in enumerate(positions):
+                found[position] = None if place in embedded.failures else encode(embedded.vectors[place])
+        return found
+
+    return embed_texts
+
+
+def _similar(
+    collection: Collection, store: Store, task: Task, rows: Matrix, report: Reporter
 ) -> SimilarityChange | None:
     k = task.spec.similarities
     if k == 0 and not collection.similarities:
         return None
     shrunk = {parent_of(item) for item in task.plan.removed} if collection.chunk else set()
-    rows = matrix.of_rows() if collection.chunk else matrix
     return _similarities(store, collection, k, rows, report, shrunk)
 
 
@@ -262,18 +283,31 @@ def _say_plans(tasks: Sequence[Task], options: Options, report: Reporter) -> Non
                 report.line("  " + said)
 
 
-def similarities_alone(store: Store, collection: Collection, k: int, report: Reporter) -> int:
-    """Compute one collection's similarities and nothing else; returns how many rows there are."""
+def stage_alone(
+    store: Store, collection: Collection, report: Reporter, *, k: int | None = None, wanted: Stages | None = None
+) -> Collection:
+    """Derive something anew from one collection's vectors as they are: the *k* nearest of each row, or other *wanted* stages."""
     if collection.built is None and collection.owner != "llm":
         raise StoreError(
             f"the first build of {collection.name!r} was not finished; run the command that began it again"
         )
-    matrix = load_matrix(store.conn, store.tables, collection)
-    change = _similarities(store, collection, k, matrix.of_rows() if collection.chunk else matrix, report)
-    issues = catalog.issues(store.conn, collection, store.tables)
-    refused = {item: row[0] for item, row in embed.refused_items(store.conn, store.tables, collection).items()}
-    state = {**_counts(store, collection, issues), "similarities": k or None, "owner": collection.owner}
-    store.finish(collection, Finish([], issues, change, state, refused, sketches=sketches_of(matrix)))
+    conn, tables = store.conn, store.tables
+    matrix = load_matrix(conn, tables, collection)
+    rows = matrix.of_rows() if collection.chunk else matrix
+    stale = bool(catalog.stale_items(conn, tables, collection)) or catalog.counts_differ(conn, collection, tables)
+    similar = (collection.similarities or 0) if k is None else k
+    change = _similarities(store, collection, similar, rows, report) if k is not None or (similar and stale) else None
+    vectors = stages.Vectors(conn, tables, collection, rows, report.line)
+    derived = stages.derive(vectors, wanted or collection.stages, changed=stale)
+    issues = catalog.issues(conn, collection, tables)
+    refused = {item: row[0] for item, row in embed.refused_items(conn, tables, collection).items()}
+    state = {
+        **_counts(store, collection, issues),
+        "similarities": similar or None,
+        "owner": collection.owner,
+        **derived.state,
+    }
+    finish = Finish([], issues, change, state, refused, sketches=sketches_of(matrix), derived=derived.rows)
+    collection = store.finish(collection, finish)
     Checkpoint(store.path).done()
-    sql = f"select count(*) from {store.tables.similarities} where collection_id = ?"
-    return int(store.conn.execute(sql, [collection.id]).fetchone()[0])
+    return collection

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from datasette_embeddings.database import column_names
 from datasette_embeddings.errors import UnknownCollection, nearest
@@ -46,6 +46,17 @@ def chunk_id(parent: str, position: int) -> str:
     return f"{parent}#{position}"
 
 
+class Stages(NamedTuple):
+    """What a build derives from a collection's vectors beside similarities; None for what is not wanted.
+
+    *clusters*: how many, or "auto". *projection*: "pca" or "umap". *labels*: JSON, the name of a column of the source or {label: [example texts]}.
+    """
+
+    clusters: str | None = None
+    projection: str | None = None
+    labels: str | None = None
+
+
 @dataclass(frozen=True)
 class Collection:
     """One collection of a database; fields after *model* are None or 0 where llm made it."""
@@ -75,6 +86,15 @@ class Collection:
     chunk: int | None = None
     document_prefix: str | None = None
     foreign_share: float | None = None
+    clusters: str | None = None
+    projection: str | None = None
+    labels: str | None = None
+    labels_hash: str | None = None
+
+    @property
+    def stages(self) -> Stages:
+        """What is derived from its vectors beside similarities."""
+        return Stages(self.clusters, self.projection, self.labels)
 
     @property
     def prefixes(self) -> Prompts:
@@ -129,6 +149,7 @@ LATER_COLUMNS = {
     **dict.fromkeys(("full_text", "noise_floor"), "null"),
     "version": "0",
     **dict.fromkeys(("chunk", "document_prefix", "foreign_share"), "null"),
+    **dict.fromkeys(("clusters", "projection", "labels", "labels_hash"), "null"),
 }
 """Columns that files of earlier releases lack, and what stands for them there."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from datasette_embeddings import chat
 from datasette_embeddings.catalog import QUERYABLE
 from datasette_embeddings.errors import ConfigError, nearest
-from datasette_embeddings.limits import MAX_SIMILARITIES
+from datasette_embeddings.limits import MAX_CLUSTERS, MAX_SIMILARITIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -45,7 +45,8 @@ class CollectionConfig:
     """One collection as the configuration describes it.
 
     Rows come from *table* (its *columns*, *key* and *where*) or from *sql*, whose first column is the id.
-    *chunk*: tokens of one chunk, 0 for as many as suit the model; None where rows are embedded whole.
+    *chunk*: tokens of one chunk, 0 for as many as suit the model; None where rows are embedded whole. *clusters*, *projection* and *labels* as in
+    `catalog.Stages`.
     """
 
     name: str
@@ -61,6 +62,9 @@ class CollectionConfig:
     similarities: int = 10
     store: bool = False
     chunk: int | None = None
+    clusters: str | None = None
+    projection: str | None = None
+    labels: str | None = None
 
 
 @dataclass(frozen=True)
@@ -166,7 +170,59 @@ def _collection(name: str, value: object, place: str) -> CollectionConfig:
         similarities=similarities,
         store=_typed(value.get("store", False), bool, f"{place}: store"),
         chunk=_chunk(value.get("chunk", False), f"{place}: chunk"),
+        clusters=_clusters(value.get("clusters"), f"{place}: clusters"),
+        projection=_projection(value.get("projection"), f"{place}: projection"),
+        labels=_labels(value, f"{place}: labels"),
     )
+
+
+def _clusters(value: object, place: str) -> str | None:
+    """Return how many clusters are wanted, as text."""
+    if value is None or value is False or value == 0:
+        return None
+    if value is True or value == "auto":
+        return "auto"
+    if not isinstance(value, int) or not 1 <= value <= MAX_CLUSTERS:
+        raise ConfigError(f"{place}: auto, or a number from 1 to {MAX_CLUSTERS}, was expected; found {value!r}")
+    return str(value)
+
+
+PROJECTIONS = ("pca", "umap")
+
+
+def _projection(value: object, place: str) -> str | None:
+    """Return by which method items are placed on a map."""
+    if value is None or value is False:
+        return None
+    if value is True:
+        return PROJECTIONS[0]
+    if value not in PROJECTIONS:
+        raise ConfigError(f"{place}: {' or '.join(PROJECTIONS)} was expected; found {value!r}")
+    return str(value)
+
+
+def _labels(collection: Mapping[str, object], place: str) -> str | None:
+    """Return what gives labels, a column of the table or examples of each, as JSON."""
+    value = collection.get("labels")
+    if value is None:
+        return None
+    if isinstance(value, str):
+        if not collection.get("table"):
+            raise ConfigError(
+                f"{place}: a column has labels only where the source is a `table`; give example texts of each label"
+            )
+        return json.dumps(value, ensure_ascii=False)
+    examples = {str(label): _examples(texts, f"{place}.{label}") for label, texts in _mapping(value, place).items()}
+    if len(examples) < 2:
+        raise ConfigError(f"{place}: examples of two labels or more were expected; found {len(examples)}")
+    return json.dumps(examples, ensure_ascii=False)
+
+
+def _examples(value: object, place: str) -> tuple[str, ...]:
+    texts = (value,) if isinstance(value, str) else value
+    if not isinstance(texts, (list, tuple)) or not texts or not all(isinstance(t, str) and t.strip() for t in texts):
+        raise ConfigError(f"{place}: a list of example texts was expected; found {value!r}")
+    return tuple(texts)
 
 
 def _chunk(value: object, place: str) -> int | None:

@@ -14,6 +14,9 @@ DEFAULT_K = 10
 MAX_SIMILARITIES = 1_000
 """Most stored neighbours of one item; the table holds items times this many rows."""
 
+MAX_CLUSTERS = 10_000
+"""Most clusters of a collection: comparing a million items with so many takes a minute a round."""
+
 MAX_QUERY_CHARACTERS = 8_000
 """Longest text that SQL may embed: some 2,000 tokens, more than any search box needs."""
 

@@ -165,7 +165,7 @@ def plan_one(
     stack.callback(plan.pending.close)
     if not options.rebuild:
         _reuse(plan, reader, tables, model, prompts, existing, options, stack)
-    stale = base is not None and (tables is None or is_stale(reader, tables, base, spec.similarities))
+    stale = base is not None and (tables is None or is_stale(reader, tables, base, spec))
     issues = sorted(catalog.issues(reader, base, tables)) if tables and base else []
     leftover = _find(reader, tables, spec.name + NEXT) if base and base.name == spec.name else None
     dropped = _dropped(reader, tables, existing, base, plan)
@@ -286,9 +286,11 @@ def _of_model(conn: sqlite3.Connection, tables: Tables, model: EmbeddingModel, p
     return [row[0] for row in conn.execute(sql, [wanted])]
 
 
-def is_stale(conn: sqlite3.Connection, tables: Tables, collection: Collection, k: int) -> bool:
+def is_stale(conn: sqlite3.Connection, tables: Tables, collection: Collection, spec: Spec) -> bool:
     """Tell whether what is derived from a collection's vectors is not what they would give now."""
-    if collection.built is None or (collection.similarities or 0) != k:
+    if collection.built is None or (collection.similarities or 0) != spec.similarities:
+        return True
+    if collection.stages != spec.stages:
         return True
     if catalog.stale_items(conn, tables, collection):
         return True

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING
 
 from datasette_embeddings.database import column_names, table_names
 from datasette_embeddings.errors import StoreError
-from datasette_embeddings.tables import LLM_COLUMNS, NAMES, PEER_COLUMNS, Tables, find_tables, has_own_tables, is_llm
+from datasette_embeddings.tables import (
+    LLM_COLUMNS,
+    NAMES,
+    PEER_COLUMNS,
+    SIGNATURES,
+    Tables,
+    find_tables,
+    has_own_tables,
+    is_llm,
+    own_tables,
+)
 
 if TYPE_CHECKING:
     import sqlite3
@@ -155,7 +165,71 @@ CREATE TABLE {embeddings_sketch_parts} (
 """
 """Sketches of the vectors of large collections, which searches read in place of the vectors (`sketches`)."""
 
-CHUNKS = ("chunks", "idx_chunks_parent_id")
+DERIVED_DDL = """
+ALTER TABLE {embeddings_collections} ADD COLUMN clusters TEXT;
+ALTER TABLE {embeddings_collections} ADD COLUMN projection TEXT;
+ALTER TABLE {embeddings_collections} ADD COLUMN labels TEXT;
+ALTER TABLE {embeddings_collections} ADD COLUMN labels_hash TEXT;
+CREATE TABLE {clusters} (
+    collection_id INTEGER,
+    cluster INTEGER,               -- from 1; kept from build to build while most of its members stay together
+    label TEXT,                    -- its name: the terms that set it apart, or a title by a chat model
+    size INTEGER,                  -- how many members it has
+    embedding BLOB,                -- its centroid, of length 1
+    terms TEXT,                    -- JSON array of the terms that set it apart, the best first
+    item TEXT, score REAL,         -- its most central member, and that one's score to the centroid
+    model TEXT,                    -- the chat model that gave the title; NULL where terms name it
+    label_hash TEXT,               -- of what the title was made from
+    PRIMARY KEY (collection_id, cluster)
+) WITHOUT ROWID;
+CREATE TABLE {cluster_members} (
+    collection_id INTEGER,
+    id TEXT,
+    cluster INTEGER,
+    score REAL,                    -- cosine similarity to the centroid
+    PRIMARY KEY (collection_id, id)
+) WITHOUT ROWID;
+CREATE INDEX {idx_cluster_members_cluster}
+    ON {cluster_members} (cluster, collection_id, score);
+CREATE TABLE {projections} (
+    collection_id INTEGER,
+    id TEXT,
+    x REAL, y REAL,
+    PRIMARY KEY (collection_id, id)
+) WITHOUT ROWID;
+CREATE TABLE {embeddings_projections} (
+    collection_id INTEGER PRIMARY KEY REFERENCES {collections}(id),
+    method TEXT,                   -- pca or umap
+    mean BLOB, basis BLOB,         -- of pca: what a vector is moved by, then two rows of one number a dimension, float32
+    explained TEXT,                -- of pca: JSON array, the share of the variance along x and along y
+    items INTEGER                  -- how many items it was made from
+);
+CREATE TABLE {labels} (
+    collection_id INTEGER,
+    label TEXT,
+    embedding BLOB,                -- the average of its examples
+    size INTEGER,                  -- how many examples it has
+    PRIMARY KEY (collection_id, label)
+) WITHOUT ROWID;
+CREATE TABLE {predictions} (
+    collection_id INTEGER,
+    id TEXT,
+    label TEXT,                    -- the nearest
+    score REAL,                    -- cosine similarity to its average
+    margin REAL,                   -- how much nearer it is than the next label
+    PRIMARY KEY (collection_id, id)
+) WITHOUT ROWID;
+CREATE INDEX {idx_predictions_label}
+    ON {predictions} (label, collection_id, margin);
+CREATE TABLE {embeddings_reserve} (
+    id TEXT, other_id TEXT, score REAL, collection_id INTEGER,
+    PRIMARY KEY (id, collection_id, other_id)
+) WITHOUT ROWID;
+"""
+"""clusters, projection, labels: what is wanted, as `catalog.Stages` has it. labels_hash: of the labels of rows that averages were made from.
+
+embeddings_reserve: the neighbours after those of `similarities`, which take the place of one that goes.
+"""
 
 
 def ensure_tables(conn: sqlite3.Connection, prefix: str = "") -> Tables:
@@ -168,14 +242,15 @@ def ensure_tables(conn: sqlite3.Connection, prefix: str = "") -> Tables:
         )
     if not has_own_tables(conn, tables):
         _refuse_clash(conn, tables, NAMES)
-    elif "chunk" not in column_names(conn, tables.plain("embeddings_collections")):
-        _refuse_clash(conn, tables, CHUNKS)
+    else:
+        held = own_tables(conn, tables)
+        _refuse_clash(conn, tables, [name for name in SIGNATURES if tables.plain(name) not in held], later=True)
     _migrate(conn, tables)
     return tables
 
 
-def _refuse_clash(conn: sqlite3.Connection, tables: Tables, names: Sequence[str]) -> None:
-    """Raise StoreError where a table that is not ours has one of the names of those to be made."""
+def _refuse_clash(conn: sqlite3.Connection, tables: Tables, names: Sequence[str], *, later: bool = False) -> None:
+    """Raise StoreError where a table that is not ours has one of the names of those to be made; *later*: in a file that has others of ours."""
     # SQLite ignores the case of names.
     existing = {name.lower(): (name, kind) for name, kind in table_names(conn).items()}
     for name in names:
@@ -188,7 +263,7 @@ def _refuse_clash(conn: sqlite3.Connection, tables: Tables, names: Sequence[str]
             raise StoreError(
                 f"the table {plain!r} was made by openai-to-sqlite: `datasette embeddings import` takes it over"
             )
-        if names is CHUNKS:
+        if later:
             raise StoreError(
                 f"this file has a {kind} {held!r} that is not ours, and this release keeps a table of that name; "
                 f"rename yours, as in `alter table {held} rename to my_{held}`, or build into a file that has none"
@@ -214,6 +289,7 @@ def _migrate(conn: sqlite3.Connection, tables: Tables) -> None:
     own_set(name="m004_prompts")(_ddl_step(PROMPTS_DDL, tables))
     own_set(name="m005_language")(_ddl_step(LANGUAGE_DDL, tables))
     own_set(name="m006_sketches")(_ddl_step(SKETCHES_DDL, tables))
+    own_set(name="m007_derived")(_ddl_step(DERIVED_DDL, tables))
     if _newer(own_set, db):
         raise StoreError(
             "this file was written by a newer release of this package: pip install -U datasette-embeddings-suite"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from datasette_embeddings.catalog import Stages
 from datasette_embeddings.config import Config, Prefix
 from datasette_embeddings.sources import PARAGRAPH, QuerySource, TableSource, table_source
 
@@ -28,6 +29,7 @@ class Spec:
     store: bool = False
     delete_missing: bool = True
     chunk: int | None = None
+    stages: Stages = field(default_factory=Stages)
 
 
 def spec_of(collection: CollectionConfig, config: Config) -> Spec:
@@ -53,6 +55,7 @@ def spec_of(collection: CollectionConfig, config: Config) -> Spec:
         collection.similarities,
         collection.store or collection.table is None,
         chunk=collection.chunk,
+        stages=Stages(collection.clusters, collection.projection, collection.labels),
     )
 
 
@@ -71,4 +74,5 @@ def recorded_spec(collection: Collection) -> Spec | None:
         collection.template,
         collection.similarities or 0,
         chunk=collection.chunk,
+        stages=collection.stages,
     )

@@ -42,6 +42,13 @@ DERIVED = (
     "embeddings_sketch_parts",
     "embeddings_collections",
     "chunks",
+    "clusters",
+    "cluster_members",
+    "projections",
+    "embeddings_projections",
+    "labels",
+    "predictions",
+    "embeddings_reserve",
 )
 """The tables that hold rows of a collection."""
 
@@ -96,7 +103,10 @@ class ChunkChange:
 
 @dataclass(frozen=True)
 class Finish:
-    """What the one transaction at the end of a build writes. *refused*: id -> hash of the text that got no vector."""
+    """What the one transaction at the end of a build writes. *refused*: id -> hash of the text that got no vector.
+
+    *derived*: table -> all rows that it should have of the collection, each without its first column, collection_id.
+    """
 
     removed: Sequence[str]
     issues: Sequence[tuple[str, str, str]]
@@ -106,6 +116,7 @@ class Finish:
     texts: TextChange | None = None
     chunks: ChunkChange | None = None
     sketches: Baked | None = None
+    derived: Mapping[str, Sequence[tuple[Any, ...]]] = field(default_factory=dict)
 
 
 class Store:
@@ -280,6 +291,8 @@ class Store:
                 self._write_similarities(conn, cid, finish.similarities)
             if finish.chunks is not None:
                 self._write_chunks(conn, cid, finish.chunks)
+            for name, rows in finish.derived.items():
+                self._write_rows(conn, cid, name, rows)
             conn.execute(f"delete from {tables.embeddings_changes} where collection_id = ?", [cid])
             version = _new_version()
             state = {"generation": generation, "built": built, "version": version}
@@ -318,6 +331,23 @@ class Store:
             f'insert into {table} (collection_id, id, parent_id, position, start, "end", heading, content_hash, row_hash) '
             "values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             ((cid, *row) for row in change.added),
+        )
+
+    def _write_rows(self, conn: sqlite3.Connection, cid: int, name: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Make a table hold exactly *rows* of a collection, writing only what differs."""
+        table = getattr(self.tables, name)
+        columns = conn.execute(f"pragma table_info({table})").fetchall()
+        names = [quote(column[1]) for column in columns[1:]]
+        stored = conn.execute(f"select {', '.join(names)} from {table} where collection_id = ?", [cid]).fetchall()
+        before, wanted = set(stored), set(rows)
+        keys = [place for place, column in enumerate(columns[1:]) if column[5]]
+        condition = " and ".join(["collection_id = ?", *(f"{names[key]} = ?" for key in keys)])
+        conn.executemany(
+            f"delete from {table} where {condition}", [(cid, *(row[key] for key in keys)) for row in before - wanted]
+        )
+        conn.executemany(
+            f"insert into {table} values ({', '.join('?' * len(columns))})",
+            [(cid, *row) for row in rows if row not in before],
         )
 
     def _write_sketches(self, conn: sqlite3.Connection, cid: int, sketches: Baked | None, version: int) -> None:

@@ -40,6 +40,16 @@ class Tables:
         return self.prefix + name
 
 
+SIGNATURES = {
+    "chunks": "row_hash",
+    "clusters": "terms",
+    "cluster_members": "cluster",
+    "projections": "x",
+    "labels": "embedding",
+    "predictions": "margin",
+}
+"""Tables of common names that came later, and a column by which ours are told from those of the file's owner."""
+
 NAMES = (
     "collections",
     "embeddings",
@@ -56,15 +66,23 @@ NAMES = (
     "similarities",
     "chunks",
     "idx_chunks_parent_id",
+    "clusters",
+    "cluster_members",
+    "idx_cluster_members_cluster",
+    "projections",
+    "embeddings_projections",
+    "labels",
+    "predictions",
+    "idx_predictions_label",
+    "embeddings_reserve",
 )
 
 
 def own_tables(conn: sqlite3.Connection, tables: Tables) -> list[str]:
     """Return the names of our tables, and those of llm, that a file has."""
     existing = table_names(conn)
-    names = [tables.plain(name) for name in NAMES]
-    foreign = {tables.plain("chunks")} if "row_hash" not in column_names(conn, tables.plain("chunks")) else set()
-    return [name for name in names if name in existing and name not in foreign]
+    ours = [name for name in NAMES if SIGNATURES.get(name, "") in {"", *column_names(conn, tables.plain(name))}]
+    return [tables.plain(name) for name in ours if tables.plain(name) in existing]
 
 
 def find_tables(conn: sqlite3.Connection) -> Tables | None:

@@ -175,6 +175,7 @@ def ddl() -> str:
         schema.CHUNKS_DDL,
         schema.PROMPTS_DDL,
         schema.LANGUAGE_DDL,
+        schema.DERIVED_DDL,
     )
     text = "".join(made).format_map({name: name for name in NAMES})
     return f"```sql\n{text.strip()}\n```"

@@ -18,9 +18,11 @@ from datasette_embeddings.limits import MIN_CHUNK_TOKENS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from datasette_embeddings.config import Config
+    from datasette_embeddings.catalog import Collection
+    from datasette_embeddings.config import CollectionConfig, Config
     from datasette_embeddings.sources import Source
     from datasette_embeddings.spec import Spec
+    from datasette_embeddings.store import Store
 
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Say what would be done and what it would cost; change nothing."
@@ -104,6 +106,7 @@ def add(
     from dataclasses import replace
 
     from datasette_embeddings.build import build as run_build
+    from datasette_embeddings.catalog import Stages
     from datasette_embeddings.database import connect
     from datasette_embeddings.planning import Options
     from datasette_embeddings.propose import propose
@@ -116,10 +119,11 @@ def add(
         proposed = propose(conn, table, columns, key)
     name = name or proposed.name
     before = _existing(database, name)
+    stages = before.stages if before else Stages()
     cut = _chunk(chunk, chunk_tokens, before.chunk if before else None)
     k = similarities if similarities is not None else ((before.similarities or 0) if before else proposed.similarities)
     model = model or (before.model if before else None)
-    proposed = replace(proposed, name=name, model=model, similarities=k, chunk=cut)
+    proposed = replace(proposed, name=name, model=model, similarities=k, chunk=cut, **stages._asdict())
     click.echo(f"Embedding {', '.join(proposed.columns)} of {proposed.table} with {config.model_of(proposed)}.")
     spec = replace(spec_of(proposed, config), owner="add")
     options = Options(dry_run=dry_run, max_cost=max_cost)
@@ -143,10 +147,24 @@ def _yaml(proposed: Any, config: Config, database: Path) -> str:  # noqa: ANN401
         "model": config.model_of(proposed),
         "similarities": proposed.similarities,
         **({"chunk": proposed.chunk or True} if proposed.chunk is not None else {}),
+        **_stages(proposed),
     }
     return str(
         yaml.safe_dump({"plugins": {"datasette-embeddings": {"collections": {proposed.name: block}}}}, sort_keys=False)
     )
+
+
+def _stages(proposed: CollectionConfig) -> dict[str, Any]:
+    """Return what is derived beside similarities as a configuration says it."""
+    import json
+
+    clusters, projection, labels = proposed.clusters, proposed.projection, proposed.labels
+    said = {
+        "clusters": int(clusters) if clusters and clusters.isdecimal() else clusters,
+        "projection": projection,
+        "labels": json.loads(labels) if labels else None,
+    }
+    return {name: value for name, value in said.items() if value is not None}
 
 
 @click.command()
@@ -376,7 +394,7 @@ def _made(database: Path) -> Path:
 
 
 def _embed_spec(database: Path, name: str, config: Config, given: dict[str, Any], kind: str) -> Spec:
-    from datasette_embeddings.catalog import QUERYABLE
+    from datasette_embeddings.catalog import QUERYABLE, Stages
     from datasette_embeddings.config import Prefix
     from datasette_embeddings.errors import ConfigError
     from datasette_embeddings.sources import PARAGRAPH
@@ -399,6 +417,7 @@ def _embed_spec(database: Path, name: str, config: Config, given: dict[str, Any]
         store,
         bool(given["table"] or given["delete_missing"]),
         chunk,
+        before.stages if before else Stages(),
     )
 
 
@@ -486,16 +505,24 @@ def stream_of(name: str) -> tuple[Any, str]:
 @says_errors
 def similarities(database: Path, collection: str, number: int) -> None:
     """Compute the stored similarities of COLLECTION, also of one that `llm` made."""
-    from datasette_embeddings.build import similarities_alone
+    with one_stage(database, collection) as (store, found):
+        from datasette_embeddings.build import stage_alone
+
+        stage_alone(store, found, Console(), k=number)
+        sql = f"select count(*) from {store.tables.similarities} where collection_id = ?"
+        click.echo(f"{collection}: {store.conn.execute(sql, [found.id]).fetchone()[0]:,} similarities")
+
+
+@contextmanager
+def one_stage(database: Path, name: str) -> Iterator[tuple[Store, Collection]]:
+    """Open a database to derive one thing anew of one of its collections; an unknown name is said before anything is written."""
     from datasette_embeddings.catalog import find_collection
     from datasette_embeddings.store import Store
 
-    with opened(database, collection):
-        pass  # an unknown name is said before anything is written
+    with opened(database, name):
+        pass
     with Store(database) as store, store.claim():
-        found = find_collection(store.conn, collection, store.tables)
-        made = similarities_alone(store, found, number, Console())
-    click.echo(f"{collection}: {made:,} similarities")
+        yield store, find_collection(store.conn, name, store.tables)
 
 
 @click.command()
