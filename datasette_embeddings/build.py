@@ -284,9 +284,15 @@ def _say_plans(tasks: Sequence[Task], options: Options, report: Reporter) -> Non
 
 
 def stage_alone(
-    store: Store, collection: Collection, report: Reporter, *, k: int | None = None, wanted: Stages | None = None
+    store: Store,
+    collection: Collection,
+    report: Reporter,
+    *,
+    k: int | None = None,
+    wanted: Stages | None = None,
+    anew: str = "",
 ) -> Collection:
-    """Derive something anew from one collection's vectors as they are: the *k* nearest of each row, or other *wanted* stages."""
+    """Derive something from one collection's vectors as they are: the *k* nearest of each row, or other *wanted* stages, one of them *anew*."""
     if collection.built is None and collection.owner != "llm":
         raise StoreError(
             f"the first build of {collection.name!r} was not finished; run the command that began it again"
@@ -298,7 +304,7 @@ def stage_alone(
     similar = (collection.similarities or 0) if k is None else k
     change = _similarities(store, collection, similar, rows, report) if k is not None or (similar and stale) else None
     vectors = stages.Vectors(conn, tables, collection, rows, report.line)
-    derived = stages.derive(vectors, wanted or collection.stages, changed=stale)
+    derived = stages.derive(vectors, wanted or collection.stages, changed=stale, anew=anew)
     issues = catalog.issues(conn, collection, tables)
     refused = {item: row[0] for item, row in embed.refused_items(conn, tables, collection).items()}
     state = {

@@ -6,7 +6,7 @@ else is wanted than before.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from datasette_embeddings.catalog import Stages
@@ -25,6 +25,7 @@ class Vectors:
     """What stages work on: the vectors *matrix* of the rows of a collection, as they are once the build is done.
 
     *embed* gives the vectors of texts by the collection's own model, None where no model is at hand. *say* takes lines for the person who builds.
+    *anew*: what the stage made before is not to be kept.
     """
 
     conn: sqlite3.Connection
@@ -33,6 +34,7 @@ class Vectors:
     matrix: Matrix
     say: Callable[[str], None]
     embed: Callable[[Sequence[str]], list[bytes | None]] | None = None
+    anew: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,15 +56,18 @@ STAGES: dict[str, Stage] = {}
 """By the field of `catalog.Stages` that asks for it."""
 
 
-def derive(vectors: Vectors, wanted: Stages, *, changed: bool) -> Derived:
-    """Return what makes the tables of all stages those of *wanted*; *changed*: the vectors did, since they were made."""
+def derive(vectors: Vectors, wanted: Stages, *, changed: bool, anew: str = "") -> Derived:
+    """Return what makes the tables of all stages those of *wanted*.
+
+    *changed*: the vectors did, since they were made. *anew*: the stage that is to be made whatever there was before.
+    """
     derived = Derived(state=wanted._asdict())
     for name, stage in STAGES.items():
         wish, before = getattr(wanted, name), getattr(vectors.collection, name)
         if wish is None:
             derived.rows.update(dict.fromkeys(stage.tables, ()) if before is not None else {})
-        elif changed or wish != before:
-            found = stage.derive(vectors, wish)
+        elif changed or wish != before or name == anew:
+            found = stage.derive(replace(vectors, anew=name == anew), wish)
             derived.rows.update(found.rows)
             derived.state.update(found.state)
     return derived
