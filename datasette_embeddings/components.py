@@ -25,3 +25,31 @@ def leading(rows: Vector, share: float, step: int) -> Vector:
     enough = int(np.searchsorted(held, share)) + 1
     size = min(step * -(-enough // step), rows.shape[1])
     return np.ascontiguousarray(vectors[:, ::-1].T[:size], dtype=np.float32)
+
+
+ROWS_AT_ONCE = 16_384
+"""Rows whose products are summed in float32, before they are added to those of others in float64."""
+
+
+def principal(rows: Vector, count: int) -> tuple[Vector, Vector, Vector]:
+    """Return the mean (d,), the first *count* principal components (count, d) and the shares of the variance along them, all float32.
+
+    Of rows (n, d), n > 0. Components beyond d are zero, and so are shares where all rows are equal. A component's sign is that of its eigenvector.
+    The covariance is the rows' products less those of the mean: one symmetric matrix product, whose size decides the time.
+    """
+    size = rows.shape[1]
+    products, mean = np.zeros((size, size)), np.zeros(size)
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        part = rows[start : start + ROWS_AT_ONCE]
+        products += part.T @ part
+        mean += part.sum(axis=0, dtype=np.float64)
+    mean /= len(rows)
+    covariance = products / len(rows) - np.outer(mean, mean)
+    values, vectors = np.linalg.eigh(covariance)
+    total = max(float(covariance.trace()), 0.0)
+    components, shares = np.zeros((count, size), np.float32), np.zeros(count, np.float32)
+    found = min(count, size)
+    if total > size * np.finfo(np.float32).eps:
+        components[:found] = vectors[:, ::-1].T[:found]
+        shares[:found] = np.maximum(values[::-1][:found], 0.0) / total
+    return mean.astype(np.float32), components, shares

@@ -6,43 +6,16 @@ else is wanted than before.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
-from datasette_embeddings.catalog import Stages
+from datasette_embeddings import projection
+from datasette_embeddings.derived import Derived, Vectors
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from datasette_embeddings.catalog import Collection
-    from datasette_embeddings.matrices import Matrix
-    from datasette_embeddings.tables import Tables
-
-
-@dataclass(frozen=True)
-class Vectors:
-    """What stages work on: the vectors *matrix* of the rows of a collection, as they are once the build is done.
-
-    *embed* gives the vectors of texts by the collection's own model, None where no model is at hand. *say* takes lines for the person who builds.
-    *anew*: what the stage made before is not to be kept.
-    """
-
-    conn: sqlite3.Connection
-    tables: Tables
-    collection: Collection
-    matrix: Matrix
-    say: Callable[[str], None]
-    embed: Callable[[Sequence[str]], list[bytes | None]] | None = None
-    anew: bool = False
-
-
-@dataclass(frozen=True)
-class Derived:
-    """What a build writes. *rows*: table -> the rows that it should have. *state*: columns of `embeddings_collections`."""
-
-    rows: dict[str, Sequence[tuple[Any, ...]]] = field(default_factory=dict)
-    state: dict[str, Any] = field(default_factory=dict)
+    from datasette_embeddings.catalog import Stages
 
 
 class Stage(NamedTuple):
@@ -52,7 +25,9 @@ class Stage(NamedTuple):
     derive: Callable[[Vectors, str], Derived]
 
 
-STAGES: dict[str, Stage] = {}
+STAGES: dict[str, Stage] = {
+    "projection": Stage(("projections", "embeddings_projections"), projection.derive),
+}
 """By the field of `catalog.Stages` that asks for it."""
 
 

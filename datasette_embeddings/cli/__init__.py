@@ -12,6 +12,7 @@ from datasette_embeddings.cli.evaluating import evaluate
 from datasette_embeddings.cli.importing import import_
 from datasette_embeddings.cli.looking import collections, embed_text, models, search, similar, status
 from datasette_embeddings.cli.making import add, build, delete, embed, similarities
+from datasette_embeddings.cli.mapping import project
 
 
 @click.group()
@@ -31,6 +32,7 @@ for command in (
     embed,
     embed_text,
     similarities,
+    project,
     search,
     similar,
     ask,

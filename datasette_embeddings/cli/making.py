@@ -525,6 +525,13 @@ def one_stage(database: Path, name: str) -> Iterator[tuple[Store, Collection]]:
         yield store, find_collection(store.conn, name, store.tables)
 
 
+def say_configured(before: Collection, key: str, wanted: str | None) -> None:
+    """Say that the next build does what the configuration says, where that is something else."""
+    if before.owner == "config" and getattr(before, key) != wanted:
+        line = f"put `{key}: {wanted}` there" if wanted else f"take `{key}` out there"
+        click.echo(f"{before.name} is configured in metadata.yml: {line}, or the next build undoes this")
+
+
 @click.command()
 @click.argument("database", type=DATABASE)
 @click.argument("collection", required=False)
