@@ -71,11 +71,13 @@ def _stored(vectors: Vectors, method: str) -> Map | None:
     return tuple(found)
 
 
-def _pca(rows: Vector, before: Map | None) -> Projection:
-    """Return the map by the two principal components, each with the sign that makes it most like the one before.
+def draw(rows: Vector) -> Points:
+    """Return coordinates (n, 2) of unit rows (n, d) along their two principal components, the largest number of each component positive."""
+    return _pca(rows, None).points
 
-    Without one before, the component's largest number is positive.
-    """
+
+def _pca(rows: Vector, before: Map | None) -> Projection:
+    """Return the map by the two principal components, each with the sign that makes it most like the one before."""
     if not len(rows):
         return Projection(np.zeros((0, 2)), ("pca", None, None, None, 0))
     mean, basis, shares = principal(rows, 2)
@@ -108,7 +110,7 @@ def _umap(rows: Vector, before: Map | None) -> Projection:
     except ImportError:
         raise MissingExtra("a map by UMAP", "umap") from None
     made = ("umap", None, None, None, len(rows))
-    begun = _pca(rows, None).points
+    begun = draw(rows)
     if len(rows) <= MAP_NEIGHBORS + 1:  # too few to have other rows than neighbours
         return Projection(begun, made)
     found = all_neighbors(rows, MAP_NEIGHBORS - 1)
