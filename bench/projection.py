@@ -38,8 +38,8 @@ def measure(count: int, table: common.Table) -> None:
     rows, _ = real.vectors(count)
     ways = {PRODUCT: lambda: rows.T @ rows, OURS: lambda: draw(rows), **peers(rows, table)}
     seconds = common.interleave(ways, ROUNDS, time.process_time)
-    for name in ways:
-        shown = "" if name == PRODUCT else f"{share(np.asarray(ways[name]()), rows):.2%}"
+    for name, way in ways.items():
+        shown = "" if name == PRODUCT else f"{share(np.asarray(way()), rows):.2%}"
         of_product = f"{seconds[name] / seconds[PRODUCT]:.2f}x"
         table.rows.append((name, f"{count:,}", common.number(seconds[name] * 1e3), of_product, shown))
     ratio = seconds[OURS] / seconds[PRODUCT]

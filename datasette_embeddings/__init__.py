@@ -145,7 +145,7 @@ def register_routes() -> list[tuple[str, Any]]:
 def extra_template_vars(
     datasette: Datasette, request: Request | None, view_name: str | None, database: str | None, table: str | None
 ) -> Callable[[], Awaitable[dict[str, Any]]]:
-    """Give templates `related` and `semantic_search`, and the row page of 0.65 its panel."""
+    """Give templates `related`, `semantic_search` and `collections_of`, and the row page of 0.65 its panel."""
     from datasette_embeddings import compat, panel
 
     async def inner() -> dict[str, Any]:
@@ -227,10 +227,10 @@ def jump_items_sql(datasette: Datasette, actor: object) -> Callable[[], Awaitabl
 def filters_from_request(
     request: Request, database: str, table: str, datasette: Datasette
 ) -> Callable[[], Awaitable[Any]]:
-    """Narrow a table's page to the rows nearest to `?_meaning=`."""
-    from datasette_embeddings import meaning
+    """Narrow a table's page to the rows nearest to `?_meaning=`, and to those of `?_cluster=`."""
+    from datasette_embeddings import narrowing
 
-    return lambda: meaning.filter_arguments(datasette, request, database, table)
+    return lambda: narrowing.filter_arguments(datasette, request, database, table)
 
 
 @hookimpl

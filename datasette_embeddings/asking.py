@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from datasette_embeddings.catalog import Collection
     from datasette_embeddings.embedder import Embedder
+    from datasette_embeddings.models import Purpose
 
     Result = TypeVar("Result")
 
@@ -42,13 +43,17 @@ class Refused(EmbeddingsError):
         return {} if self.retry_seconds is None else {"Retry-After": str(self.retry_seconds)}
 
 
-async def query_vector(embedder: Embedder, collection: Collection, text: str) -> bytes | None:
+async def query_vector(
+    embedder: Embedder, collection: Collection, text: str, purpose: Purpose = "query"
+) -> bytes | None:
     """Return the vector of a query to a collection; raises Refused.
 
     None for an empty text, and for one that the model knows no word of: that is then searched for by its words alone. It is then in the cache, where the SQL functions find it.
     """
     asked = opened(embedder)
-    return await _within_deadline(embedder, collection.model, text, lambda: asked.query_if_known(collection, text))
+    return await _within_deadline(
+        embedder, collection.model, text, lambda: asked.query_if_known(collection, text, purpose)
+    )
 
 
 async def text_vector(embedder: Embedder, model: str, text: str) -> bytes | None:
@@ -63,13 +68,13 @@ async def _within_deadline(embedder: Embedder, model: str, text: str, ask: Calla
     return await in_turn(embedder, model, ask)
 
 
-async def in_turn(embedder: Embedder, model: str, ask: Callable[[], Result]) -> Result:
-    """Return what *ask* gets from a model, in the one thread that may; raises Refused."""
+async def in_turn(embedder: Embedder, model: str, ask: Callable[[], Result], texts: int = 1) -> Result:
+    """Return what *ask* gets from a model for so many texts, in the one thread that may; raises Refused."""
     try:
         waiting = asyncio.get_running_loop().run_in_executor(_gate, ask)
         return await asyncio.wait_for(waiting, PREFETCH_SECONDS)
     except BudgetExceeded as error:
-        raise Refused(str(error), 429, embedder.budget.wait_seconds() if embedder.budget else None) from error
+        raise Refused(str(error), 429, embedder.budget.wait_seconds(texts) if embedder.budget else None) from error
     except EmbeddingsError as error:
         raise Refused(str(error)) from error
     except asyncio.TimeoutError as error:

@@ -29,28 +29,32 @@ class Budget:
         self._seen = time.monotonic()
         self._lock = threading.Lock()
 
-    def spend(self) -> None:
-        """Take one text off; raises BudgetExceeded where none is left."""
+    def spend(self, texts: int = 1) -> None:
+        """Take texts off; raises BudgetExceeded, and takes none, where so many are not left."""
         with self._lock:
             self._refill()
-            if self._left >= 1:
-                self._left -= 1
+            if self._left >= texts:
+                self._left -= texts
                 return
-        wait = self.wait_seconds()
-        if wait is None:
+        wait = self.wait_seconds(texts)
+        if not self.per_minute:
             raise BudgetExceeded(f"this site sends no {self.spent.format('')} (`{self.limit}: 0`)")
+        if wait is None:
+            raise BudgetExceeded(
+                f"this site sends at most {self.per_minute:g} {self.spent.format(' a minute')}, and this would be {texts:,}; shorten it"
+            )
         raise BudgetExceeded(
             f"this site sends at most {self.per_minute:g} {self.spent.format(' a minute')}, and these are used up; "
             f"try again in {wait} s"
         )
 
-    def wait_seconds(self) -> int | None:
-        """Return in how many seconds there is a text to spend again, None for never."""
-        if not self.per_minute:
+    def wait_seconds(self, texts: int = 1) -> int | None:
+        """Return in how many seconds there are so many texts to spend again, None for never."""
+        if texts > self._capacity:
             return None
         with self._lock:
             self._refill()
-            return ceil(max(0.0, 1 - self._left) * 60 / self.per_minute)
+            return ceil(max(0.0, texts - self._left) * 60 / self.per_minute)
 
     def _refill(self) -> None:
         now = time.monotonic()

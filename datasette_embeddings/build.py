@@ -17,7 +17,7 @@ from datasette_embeddings.baked import Baked
 from datasette_embeddings.catalog import NEXT, Collection, Stages, parent_of
 from datasette_embeddings.checkpoints import Checkpoint
 from datasette_embeddings.database import connect, translated
-from datasette_embeddings.derived import Vectors
+from datasette_embeddings.derived import Title, Vectors
 from datasette_embeddings.errors import StoreError
 from datasette_embeddings.language import share_not_english
 from datasette_embeddings.limits import SKETCHED_ROWS
@@ -109,12 +109,12 @@ def run(task: Task, store: Store, budget: embed.Budget, report: Reporter) -> Col
     collection = catalog.find_collection(store.conn, collection.name, store.tables)
     matrix = load_matrix(store.conn, store.tables, collection).without(plan.removed)
     rows = matrix.of_rows() if collection.chunk else matrix
-    changed = bool(plan.removed or catalog.stale_items(store.conn, store.tables, collection))
-    change = _similar(collection, store, task, rows, report)
+    stale = catalog.stale_items(store.conn, store.tables, collection)
+    change = _similar(collection, store, task, rows, report, stale)
     derived = stages.derive(
-        Vectors(store.conn, store.tables, collection, rows, report.line, _embedding(task)),
+        Vectors(store.conn, store.tables, collection, rows, report.line, _embedding(task, store, collection, budget)),
         spec.stages,
-        changed=changed,
+        changed=bool(plan.removed or stale),
     )
     texts = indexing.text_change(store, collection, task, spec.name)
     finish = Finish(
@@ -171,12 +171,25 @@ def _target(task: Task, store: Store) -> Collection:
     )
 
 
-def _embedding(task: Task) -> Callable[[Sequence[str]], list[bytes | None]]:
-    """Return what gives the vectors of texts that are compared with rows, None for those that the model has none for."""
+def _embedding(
+    task: Task, store: Store, collection: Collection, budget: embed.Budget
+) -> Callable[[Sequence[str]], list[bytes | None]]:
+    """Return what gives the vectors of texts that are compared with rows, None for those that the model has none for.
+
+    It raises BudgetExceeded before texts that would cost more than is left.
+    """
+    model = task.model
 
     def embed_texts(texts: Sequence[str]) -> list[bytes | None]:
+        contents = [task.spec.source.prepend + text for text in texts]
         found: list[bytes | None] = [None] * len(texts)
-        for positions, embedded in task.model.embed_many(list(texts), "document", task.prompts.document):
+        budget.allow(model, contents)
+        for positions, embedded in model.embed_many(contents, "document", task.prompts.document):
+            cost = (
+                None if model.usd_per_million_tokens is None else embedded.tokens * model.usd_per_million_tokens / 1e6
+            )
+            budget.spent += cost or 0.0
+            store.save(collection, [], embedded.tokens, cost)
             for place, position in enumerate(positions):
                 found[position] = None if place in embedded.failures else encode(embedded.vectors[place])
         return found
@@ -185,23 +198,23 @@ def _embedding(task: Task) -> Callable[[Sequence[str]], list[bytes | None]]:
 
 
 def _similar(
-    collection: Collection, store: Store, task: Task, rows: Matrix, report: Reporter
+    collection: Collection, store: Store, task: Task, rows: Matrix, report: Reporter, stale: set[str]
 ) -> SimilarityChange | None:
     k = task.spec.similarities
     if k == 0 and not collection.similarities:
         return None
     shrunk = {parent_of(item) for item in task.plan.removed} if collection.chunk else set()
-    return _similarities(store, collection, k, rows, report, shrunk)
+    return _similarities(store, collection, k, rows, report, stale | shrunk)
 
 
 def _similarities(
-    store: Store, collection: Collection, k: int, rows: Matrix, report: Reporter, changed: Ids[str] = frozenset()
+    store: Store, collection: Collection, k: int, rows: Matrix, report: Reporter, changed: Ids[str]
 ) -> SimilarityChange:
     """Return what makes the stored similarities those of *rows*; a full computation goes on where an earlier run was ended."""
     name = collection.name.removesuffix(NEXT)
     checkpoint = Checkpoint(store.path)
     with tiles(f"similarities {name}", report) as progress:
-        change = derive.similarity_change(store.conn, store.tables, collection, k, rows, progress, changed, checkpoint)
+        change = derive.similarity_change(store.conn, store.tables, collection, k, rows, changed, progress, checkpoint)
     if checkpoint.resumed:
         report.line(f"  similarities {name}: {checkpoint.resumed:.0%} were there already, of a run that was ended")
     return change
@@ -262,7 +275,7 @@ def _counts(
 def _ask_before_sending(tasks: Sequence[Task], report: Reporter) -> None:
     """Ask before texts go to another machine for the first time."""
     for task in tasks:
-        count, _ = task.plan.texts_to_embed()
+        count = task.texts_to_embed
         if count:
             task.model.prepare()
         if count and task.sends_first:
@@ -292,6 +305,7 @@ def stage_alone(
     k: int | None = None,
     wanted: Stages | None = None,
     anew: str = "",
+    title: Title | None = None,
 ) -> Collection:
     """Derive something from one collection's vectors as they are: the *k* nearest of each row, or other *wanted* stages, one of them *anew*."""
     if collection.built is None and collection.owner != "llm":
@@ -301,10 +315,12 @@ def stage_alone(
     conn, tables = store.conn, store.tables
     matrix = load_matrix(conn, tables, collection)
     rows = matrix.of_rows() if collection.chunk else matrix
-    stale = bool(catalog.stale_items(conn, tables, collection)) or catalog.counts_differ(conn, collection, tables)
+    changed = catalog.stale_items(conn, tables, collection)
+    stale = bool(changed) or catalog.counts_differ(conn, collection, tables)
     similar = (collection.similarities or 0) if k is None else k
-    change = _similarities(store, collection, similar, rows, report) if k is not None or (similar and stale) else None
-    vectors = Vectors(conn, tables, collection, rows, report.line)
+    wants = k is not None or (similar and stale)
+    change = _similarities(store, collection, similar, rows, report, changed) if wants else None
+    vectors = Vectors(conn, tables, collection, rows, report.line, title=title)
     derived = stages.derive(vectors, wanted or collection.stages, changed=stale, anew=anew)
     issues = catalog.issues(conn, collection, tables)
     refused = {item: row[0] for item, row in embed.refused_items(conn, tables, collection).items()}

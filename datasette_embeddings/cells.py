@@ -1,4 +1,4 @@
-"""Cells that say what they hold: vectors, and the ids in the results of our own queries."""
+"""Cells that say what they hold: vectors, and in the results of our own queries ids and clusters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ QUERY_PATH = re.compile(r"/(?P<database>[^/]+)/(?P<query>[A-Za-z0-9_]+)(\.[a-z]+
 VECTOR_NAMES = re.compile(r"(^|_)(embedding|vector)s?$", re.I)
 """Names of columns whose BLOBs are looked at: 4 bytes of anything else could be a number as well."""
 
-ITEM_COLUMNS = {"id", "other_id"}
+LINKED_COLUMNS = {"id", "other_id", "item", "cluster"}
+"""What our queries call columns of items and clusters; each query says which of these it has."""
 
 
 def render(
@@ -36,8 +37,8 @@ def render(
         if not VECTOR_NAMES.search(column) or not vectors.valid(value):
             return None
         return lambda: _vector(datasette, database, table, value, row)
-    if table is None and column in ITEM_COLUMNS and isinstance(value, str):
-        return lambda: _item(datasette, database, value)
+    if table is None and column in LINKED_COLUMNS and isinstance(value, (str, int)):
+        return lambda: _linked(datasette, database, column, value)
     return None
 
 
@@ -67,8 +68,8 @@ def _plain(value: object) -> object:
     return value["value"] if isinstance(value, dict) else value
 
 
-async def _item(datasette: Datasette, database: str, item: str) -> Markup | None:
-    """Return the id of a result of one of our queries as a link to its row."""
+async def _linked(datasette: Datasette, database: str, column: str, value: str | int) -> Markup | None:
+    """Return the id of a result of one of our queries as a link to its row, and the number of a cluster as one to its rows."""
     from datasette.utils import tilde_decode
     from markupsafe import Markup
 
@@ -81,4 +82,8 @@ async def _item(datasette: Datasette, database: str, item: str) -> Markup | None
     if query is None or not await compat.is_our_query(datasette, None, database, query.name):
         return None
     place = Place(datasette, None, database, held.collections[query.collection])
-    return Markup('<a href="{}">{}</a>').format(place.row_url(item), item)
+    if column in query.clusters and isinstance(value, int):
+        return Markup('<a href="{}">{}</a>').format(place.cluster_url(value), value)
+    if column in query.items and isinstance(value, str):
+        return Markup('<a href="{}">{}</a>').format(place.row_url(value), value)
+    return None

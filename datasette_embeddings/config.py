@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from datasette_embeddings import chat
 from datasette_embeddings.catalog import QUERYABLE
 from datasette_embeddings.errors import ConfigError, nearest
-from datasette_embeddings.limits import MAX_CLUSTERS, MAX_SIMILARITIES
+from datasette_embeddings.limits import MAX_CLUSTERS, MAX_LABELS, MAX_SIMILARITIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -213,8 +213,8 @@ def _labels(collection: Mapping[str, object], place: str) -> str | None:
             )
         return json.dumps(value, ensure_ascii=False)
     examples = {str(label): _examples(texts, f"{place}.{label}") for label, texts in _mapping(value, place).items()}
-    if len(examples) < 2:
-        raise ConfigError(f"{place}: examples of two labels or more were expected; found {len(examples)}")
+    if not 2 <= len(examples) <= MAX_LABELS:
+        raise ConfigError(f"{place}: examples of 2 to {MAX_LABELS:,} labels were expected; found {len(examples)}")
     return json.dumps(examples, ensure_ascii=False)
 
 

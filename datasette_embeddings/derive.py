@@ -1,4 +1,4 @@
-"""What is computed from a collection's vectors, as differences to what is stored: the similarities table."""
+"""What is computed from a collection's vectors, as differences to what is stored: the similarities table, and what is kept in reserve for it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from datasette_embeddings.catalog import stale_items
-from datasette_embeddings.neighbors import (
-    Neighbors,
-    all_neighbors,
-    best_of_each,
-    neighbors_of,
-    positions_of,
-)
+from datasette_embeddings import reserves
+from datasette_embeddings.limits import RESERVED_ROWS, RESERVED_SIMILARITIES
+from datasette_embeddings.neighbors import all_neighbors, neighbors_of
+from datasette_embeddings.reserves import NONE, Lists
 from datasette_embeddings.store import SimilarityChange
 
 if TYPE_CHECKING:
@@ -26,9 +22,8 @@ if TYPE_CHECKING:
     from datasette_embeddings.catalog import Collection
     from datasette_embeddings.checkpoints import Checkpoint
     from datasette_embeddings.matrices import Matrix
-    from datasette_embeddings.neighbors import Progress
+    from datasette_embeddings.neighbors import Neighbors, Progress
     from datasette_embeddings.tables import Tables
-    from datasette_embeddings.vectors import Vector
 
 FULL_SHARE = 0.5
 """Where more than this share of the rows must be computed anew, computing all of them, symmetrically, costs no more."""
@@ -40,92 +35,98 @@ def similarity_change(
     collection: Collection,
     k: int,
     matrix: Matrix,
+    changed: Ids[str],
     progress: Progress | None = None,
-    changed: Ids[str] = frozenset(),
     checkpoint: Checkpoint | None = None,
 ) -> SimilarityChange:
     """Return what makes the stored similarities those of the vectors in *matrix*, exactly.
 
-    *changed*: rows whose vector changed as chunks of theirs go, beside those that the file says. *checkpoint*: where progress of all is saved.
+    *changed*: the rows whose vector is another one than the stored similarities are of. *checkpoint*: where progress of all is saved.
     """
     if k == 0:
         return SimilarityChange(everything=True)
+    ids = matrix.ids
+    width = k + (RESERVED_SIMILARITIES if len(ids) >= RESERVED_ROWS else 0)
+    if collection.similarities == k:
+        before = reserves.read(conn, tables, collection, k) or reserves.read_table(conn, tables, collection, k)
+        if before and (lists := _updated(before, matrix, k, width, changed, progress)):
+            return _difference(before, lists, k)
+    lists = reserves.of_all(ids, all_neighbors(matrix.rows, width, progress, checkpoint), width)
+    return SimilarityChange(everything=True, added=_named(ids, lists.entries(width=k)), reserve=_reserve(lists, k))
+
+
+def _updated(
+    before: Lists, matrix: Matrix, k: int, width: int, changed: Ids[str], progress: Progress | None
+) -> Lists | None:
+    """Return the lists of all rows as they are now, made of those of before (`reserves` proves how).
+
+    None where so many changed that computing all of them costs no more.
+    """
     ids, rows = matrix.ids, matrix.rows
-    if collection.similarities != k:
-        return SimilarityChange(everything=True, added=_named(ids, all_neighbors(rows, k, progress, checkpoint)))
-    known = stale_items(conn, tables, collection) | set(changed)
-    return _Update(conn, tables, collection, ids, rows, k, known).change(progress)
+    least = min(k, len(ids) - 1)
+    now = reserves.places_among(before.ids, ids)
+    known = np.zeros(len(ids), bool)
+    known[now[now != NONE]] = True
+    other = np.array([item in changed for item in ids], bool) | ~known
+    lists = reserves.carried(before, now, ids, other, width)
+    uncertain = int((lists.lengths() < least).sum())
+    if uncertain > FULL_SHARE * len(ids):
+        return None
+    different = np.flatnonzero(other)
+    soon = uncertain < 2 * len(different)  # most of the work is with the changed ones
+    anew, entrants = neighbors_of(rows, different, width, progress if soon else None, lists.lasts())
+    lists.enter(entrants)
+    lists.put(different, anew)
+    short = np.flatnonzero(lists.lengths() < least)
+    lists.put(short, neighbors_of(rows, short, width, None if soon else progress)[0])
+    return lists
+
+
+def _difference(before: Lists, after: Lists, k: int) -> SimilarityChange:
+    """Return what makes a table of the first *k* entries of the lists of before one of those of after."""
+    now = reserves.places_among(before.ids, after.ids)
+    gone = np.flatnonzero(now == NONE)
+    names = [*after.ids, *(before.ids[place] for place in gone.tolist())]
+    now[gone] = np.arange(len(after.ids), len(names))
+    moved = Lists.empty(names, k)
+    width = min(k, before.others.shape[1])
+    moved.others[now, :width] = np.append(now, np.int32(NONE))[before.others[:, :width]]
+    moved.scores[now, :width] = before.scores[:, :width]
+    wanted = Lists.empty(names, k)
+    wanted.others[: len(after.ids)] = after.others[:, :k]
+    wanted.scores[: len(after.ids)] = after.scores[:, :k]
+    differs = (moved.others != wanted.others) | (moved.scores != wanted.scores)
+    rows = np.flatnonzero(differs.any(axis=1))
+    old, new = moved.entries(rows), wanted.entries(rows)
+    removed = old.where(~np.isin(_keys(old, names), _keys(new, names)))
+    added = new.where(~_among(new, old, names))
+    return SimilarityChange(
+        removed=[pair[:2] for pair in _named(names, removed)], added=_named(names, added), reserve=_reserve(after, k)
+    )
+
+
+def _keys(found: Neighbors, names: Sequence[str]) -> NDArray[np.int64]:
+    """Return one number for each pair."""
+    return found.rows * len(names) + found.others
+
+
+def _among(some: Neighbors, others: Neighbors, names: Sequence[str]) -> NDArray[np.bool_]:
+    """Tell which pairs are among others, with the same score."""
+    keys, wanted = _keys(others, names), _keys(some, names)
+    order = np.argsort(keys)
+    place = np.searchsorted(keys, wanted, sorter=order)
+    found = np.zeros(len(wanted), bool)
+    inside = np.flatnonzero(place < len(keys))
+    place = order[place[inside]]
+    found[inside] = (keys[place] == wanted[inside]) & (others.scores[place] == some.scores[inside])
+    return found
+
+
+def _reserve(lists: Lists, k: int) -> list[tuple[int, str, bytes, bytes]]:
+    """Return the rows that the table `embeddings_reserve` should have: none where nothing is kept in reserve."""
+    return list(reserves.to_rows(lists)) if lists.others.shape[1] > k else []
 
 
 def _named(ids: Sequence[str], found: Neighbors) -> Iterator[tuple[str, str, float]]:
     for row, other, score in zip(found.rows.tolist(), found.others.tolist(), found.scores.tolist(), strict=True):
         yield ids[row], ids[other], score
-
-
-class _Update:
-    """The change of stored similarities after some vectors changed."""
-
-    def __init__(
-        self,
-        conn: sqlite3.Connection,
-        tables: Tables,
-        collection: Collection,
-        ids: list[str],
-        matrix: Vector,
-        k: int,
-        changed: Ids[str],
-    ) -> None:
-        self.ids, self.matrix = ids, matrix
-        self.k = min(k, max(len(ids) - 1, 0))
-        place = {item: position for position, item in enumerate(ids)}
-        self.stored = conn.execute(
-            f"select id, other_id, score from {tables.similarities} where collection_id = ?", [collection.id]
-        ).fetchall()
-        self.rows = np.array([place.get(row[0], -1) for row in self.stored], dtype=np.int64)
-        self.others = np.array([place.get(row[1], -1) for row in self.stored], dtype=np.int64)
-        self.scores = np.array([row[2] for row in self.stored], dtype=np.float64)
-        self.changed = positions_of(ids, changed)
-        self.affected = self._affected()
-
-    def _affected(self) -> NDArray[np.bool_]:
-        """Tell which rows may have lost a neighbour: changed ones, and those that list a changed or missing one."""
-        affected = np.zeros(len(self.ids), bool)
-        affected[self.changed] = True
-        changed = np.append(affected, True)
-        here = self.rows >= 0
-        affected[self.rows[here & changed[self.others]]] = True
-        counts = np.bincount(self.rows[here & (self.others >= 0)], minlength=len(self.ids))
-        found: NDArray[np.bool_] = affected | (counts != self.k)
-        return found
-
-    def change(self, progress: Progress | None) -> SimilarityChange:
-        """Return the difference between what is stored and what a computation from scratch would give."""
-        if self.affected.sum() > FULL_SHARE * len(self.ids):
-            return SimilarityChange(
-                everything=True, added=_named(self.ids, all_neighbors(self.matrix, self.k, progress))
-            )
-        kept = (self.rows >= 0) & ~np.append(self.affected, True)[self.rows]
-        floors = np.full(len(self.ids), np.inf)
-        np.minimum.at(floors, self.rows[kept], self.scores[kept])
-        anew, near = neighbors_of(self.matrix, np.flatnonzero(self.affected), self.k, progress, floors)
-        challenged, merged = self._merged(kept, near)
-        touched = np.append(self.affected | challenged, True)
-        old = {self.stored[n] for n in np.flatnonzero(touched[self.rows])}
-        new = {*_named(self.ids, anew), *_named(self.ids, merged)}
-        return SimilarityChange(removed=[row[:2] for row in old - new], added=sorted(new - old))
-
-    def _merged(self, kept: NDArray[np.bool_], near: Neighbors) -> tuple[NDArray[np.bool_], Neighbors]:
-        """Return which unaffected rows a changed row may have entered, and their neighbours then.
-
-        *kept*: what is stored of unaffected rows; *near*: what reaches their last.
-        """
-        is_changed = np.zeros(len(self.ids), bool)
-        is_changed[self.changed] = True
-        found = near.where(is_changed[near.others])
-        challenged = np.zeros(len(self.ids), bool)
-        challenged[found.rows] = True
-        before = kept & np.append(challenged, False)[self.rows]
-        rows = np.concatenate([self.rows[before], found.rows])
-        others = np.concatenate([self.others[before], found.others])
-        scores = np.concatenate([self.scores[before], found.scores])
-        return challenged, Neighbors(*best_of_each(rows, others, scores, self.k))

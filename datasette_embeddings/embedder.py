@@ -14,7 +14,7 @@ from datasette_embeddings.models.base import NoKnownWord
 from datasette_embeddings.vectors import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from datasette_embeddings.budget import Budget
     from datasette_embeddings.catalog import Collection
@@ -66,29 +66,42 @@ class Embedder:
                 f"{name} is being loaded, which takes longer than a query may run here",
             )
 
-    def query(self, collection: Collection, text: str) -> bytes | None:
+    def query(self, collection: Collection, text: str, purpose: Purpose = "query") -> bytes | None:
         """Return the vector of a query by the collection's own model and prompt; None for an empty text.
 
-        The prompt is the one that the collection was built for, whatever the model's settings are here.
+        The prompt is the one that the collection was built for, whatever the model's settings are here. With the *purpose* document, the
+        vector that a row of that text would have.
         Raises DimensionMismatch where the model, or its settings, are not those that the collection was built with.
         """
         if not text.strip():
             return None
-        vector = self.item(collection.model, text, "query", collection.query_prompt)
-        size = len(vector or b"") // 4
-        if collection.dimensions not in {None, size}:
-            raise DimensionMismatch(
-                f"{collection.model} gives {size} dimensions here, and the collection {collection.name!r} has "
-                f"{collection.dimensions}: build it again, or give the model the settings that it was built with"
-            )
+        vector = self.item(collection.model, text, purpose, _prompt(collection, purpose))
+        _require_size(collection, vector or b"")
         return vector
 
-    def query_if_known(self, collection: Collection, text: str) -> bytes | None:
+    def query_if_known(self, collection: Collection, text: str, purpose: Purpose = "query") -> bytes | None:
         """Return the vector of a query as `query` does; None also where the model knows no word of it."""
         try:
-            return self.query(collection, text)
+            return self.query(collection, text, purpose)
         except NoKnownWord:
             return None
+
+    def documents(self, collection: Collection, texts: Sequence[str]) -> list[bytes | None]:
+        """Return the vectors that rows of these texts would have, asked for at once; None for those that the model gives none for.
+
+        Raises BudgetExceeded, before any is sent to another machine, where so many may not be.
+        """
+        model = self.model(collection.model)
+        self._refuse_remote(collection.model, model)
+        _require_modality(model, "")
+        self._spend(model, len(texts))
+        found: list[bytes | None] = [None] * len(texts)
+        for positions, embedded in model.embed_many(texts, "document", _prompt(collection, "document")):
+            for place, position in enumerate(positions):
+                found[position] = None if place in embedded.failures else encode(embedded.vectors[place])
+        for blob in filter(None, found):
+            _require_size(collection, blob)
+        return found
 
     def item(self, name: str, item: Item, purpose: Purpose, prompt: str | None = None) -> bytes | None:
         """Return the vector of a text or image; None for an empty one. *prompt*: in place of the model's own.
@@ -110,11 +123,7 @@ class Embedder:
             if key in _cache:
                 _cache.move_to_end(key)
                 return _cache[key]
-        if model.remote and not self.allow_remote:
-            raise ModelError(
-                f"{name} runs on another machine and is not open to SQL here; use the collection's own search query, "
-                "or set `allow_sql: true` in the plugin's configuration"
-            )
+        self._refuse_remote(name, model)
         _require_modality(model, item)
 
         def embed() -> bytes:
@@ -134,9 +143,29 @@ class Embedder:
             self._spend(model)
             return self.guard.away(name, embed, f"{name} gave no vector in the time that a query may run here")
 
-    def _spend(self, model: EmbeddingModel) -> None:
+    def _refuse_remote(self, name: str, model: EmbeddingModel) -> None:
+        if model.remote and not self.allow_remote:
+            raise ModelError(
+                f"{name} runs on another machine and is not open to SQL here; use the collection's own search query, "
+                "or set `allow_sql: true` in the plugin's configuration"
+            )
+
+    def _spend(self, model: EmbeddingModel, texts: int = 1) -> None:
         if model.remote and self.budget:
-            self.budget.spend()
+            self.budget.spend(texts)
+
+
+def _prompt(collection: Collection, purpose: Purpose) -> str | None:
+    return collection.query_prompt if purpose == "query" else collection.prefixes.document
+
+
+def _require_size(collection: Collection, blob: bytes) -> None:
+    size = len(blob) // 4
+    if collection.dimensions not in {None, size}:
+        raise DimensionMismatch(
+            f"{collection.model} gives {size} dimensions here, and the collection {collection.name!r} has "
+            f"{collection.dimensions}: build it again, or give the model the settings that it was built with"
+        )
 
 
 def _require_modality(model: EmbeddingModel, item: Item) -> None:

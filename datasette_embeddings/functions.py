@@ -198,21 +198,27 @@ def make_text(session: Session) -> Callable[..., bytes | None]:
             model, text = str(arguments[0]), arguments[1]
         if len(arguments) == 3:
             purpose = str(arguments[2])
-        if purpose not in PURPOSES:
-            raise EmbeddingsError(f"the purpose of a text is document or query; found {purpose!r}")
-        return session.embedder.item(model, as_text(text), cast("Purpose", purpose))
+        return session.embedder.item(model, as_text(text), as_purpose(purpose))
 
     return embed_text
+
+
+def as_purpose(value: object) -> Purpose:
+    """Return what a text is embedded for."""
+    if value not in PURPOSES:
+        raise EmbeddingsError(f"the purpose of a text is document or query; found {str(value)[:40]!r}")
+    return cast("Purpose", value)
 
 
 def make_query(session: Session) -> Callable[..., bytes | None]:
     """Return embed_query for a session."""
 
     @recorded
-    def embed_query(name: object, text: object) -> bytes | None:
-        if name is None or text is None:
+    def embed_query(name: object, text: object, purpose: object = "query") -> bytes | None:
+        if name is None or text is None or purpose is None:
             return None
-        return session.embedder.query(tables_and_collection(session.conn, str(name))[1], as_text(text))
+        collection = tables_and_collection(session.conn, str(name))[1]
+        return session.embedder.query(collection, as_text(text), as_purpose(purpose))
 
     return embed_query
 
@@ -363,9 +369,10 @@ FUNCTIONS: tuple[SQLFunction, ...] = (
     ),
     SQLFunction(
         "embed_query",
-        ("collection, text",),
+        ("collection, text", "collection, text, purpose"),
         "vector BLOB",
-        "The embedding of a query by that collection's own model, purpose and prefix: what hand-written SQL should use.",
+        "The embedding of a query by that collection's own model, purpose and prefix: what hand-written SQL should use. With the purpose "
+        "document, as the collection's rows are embedded: for texts that are compared with averages of rows.",
         make_query,
     ),
     SQLFunction(

@@ -17,6 +17,18 @@ MAX_SIMILARITIES = 1_000
 MAX_CLUSTERS = 10_000
 """Most clusters of a collection: comparing a million items with so many takes a minute a round."""
 
+MAX_LABELS = 1_000
+"""Most labels of a collection: a column of more different values tells rows apart and not kinds of rows, and nobody reads such a facet."""
+
+MAX_LABEL_CHARACTERS = 200
+"""Longest label: a name of some 30 words. A column of longer texts holds what is to be classified."""
+
+SPECTRUM_CHARACTERS = 40_000
+"""Longest text that is coloured between two labels: some 7,000 words, a long newspaper article."""
+
+SPECTRUM_SENTENCES = 300
+"""Sentences of it that are looked at: two seconds of a local model, in which nobody else is answered by one."""
+
 MAX_QUERY_CHARACTERS = 8_000
 """Longest text that SQL may embed: some 2,000 tokens, more than any search box needs."""
 
@@ -25,6 +37,13 @@ MAX_TEXT_CHARACTERS = 2_000_000
 
 MAX_FILE_BYTES = 50_000_000
 """Largest single file that `--files` reads."""
+
+MAX_WORD_VECTOR_BYTES = 4_000_000_000
+"""Largest table of word vectors that is unpacked into memory: the largest published, of three million words and 300 dimensions, takes
+3.6 GB. One in a `.npy` file is read where it lies, and may be larger."""
+
+MAX_WORD_LINE_BYTES = 2_000_000
+"""Longest line of a text file of word vectors: a word and 65,536 numbers of 30 characters."""
 
 MIN_CHUNK_TOKENS = 16
 """A chunk of fewer tokens is a fragment that says nothing by itself."""
@@ -163,3 +182,21 @@ SKETCHED_ROWS = 20_000
 
 CHECKPOINT_SECONDS = 30.0
 """Progress of all similarities is saved this often: what a run that is ended loses at most, for half a second of saving."""
+
+RESERVED_ROWS = 20_000
+"""Rows from which on some neighbours more than `similarities` shows are kept for the next build; all of fewer are computed in two seconds."""
+
+RESERVED_SIMILARITIES = 6
+"""How many neighbours more: with 1 percent of the rows changed at each build, tens of builds pass before a row in a hundred has lost so many."""
+
+MAP_POINTS = 1_000_000
+"""Points that a map shows: 6 MB to send. Of a larger collection every second item is shown, or every third."""
+
+MAP_COLORS = 12
+"""Colours of a map's legend: more are not told apart. Values after the eleven commonest are one colour."""
+
+MAP_SAMPLE = 400
+"""Items of the map that is drawn where no script runs: each is a link, and they are 100 kB."""
+
+MAP_ITEMS = 40
+"""Items of a part of the map that are listed beside it; the SQL that they are linked to gives all."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from datasette_embeddings import asking, finding, queries, site
 from datasette_embeddings.database import literal
@@ -13,6 +13,7 @@ from datasette_embeddings.places import places_of_table
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
 
     from datasette.app import Datasette
     from datasette.utils.asgi import Request
@@ -29,9 +30,18 @@ PARAMETER = re.compile(r"""\"[^"]*"|\[[^\]]*\]|:(?P<name>p\d+)\b""")
 """A parameter of a filter's condition, or a name in quotes, which may look as if it held one."""
 
 
-async def filter_arguments(datasette: Datasette, request: Request, database: str, table: str) -> Any:  # noqa: ANN401
-    """Return the condition that `?_meaning=` stands for, as Datasette's filters; None where it is not asked for."""
-    from datasette.filters import FilterArguments
+class Narrowed(NamedTuple):
+    """A condition on a table's rows, its parameters, and what it says in words."""
+
+    condition: str
+    parameters: dict[str, Any]
+    words: str
+
+
+async def narrowed(
+    datasette: Datasette, request: Request, database: str, table: str, among: Sequence[str]
+) -> Narrowed | None:
+    """Return what `?_meaning=` stands for, None where it is not asked for. *among*: conditions on the rows that are searched."""
     from datasette.views.base import DatasetteError
 
     text = (request.args.get(ARGUMENT) or "").strip()
@@ -43,21 +53,22 @@ async def filter_arguments(datasette: Datasette, request: Request, database: str
     place = places[0]
     try:
         await asking.query_vector(site.embedder_of(datasette), place.collection, text)
-        condition, parameters = await place.search(lambda conn: _condition(conn, place, request))
+        condition, parameters = await place.search(lambda conn: _condition(conn, place, request, among))
     except asking.Refused as refused:
         raise DatasetteError(refused.sentence, status=refused.status) from refused
     except EmbeddingsError as error:
         raise DatasetteError(for_visitors(error), status=400) from error
     parameters["meaning"] = text
-    words = f'meaning is near "{text}" (the best {MEANING_ROWS} at most)'
-    return FilterArguments([condition], params=parameters, human_descriptions=[words])
+    return Narrowed(condition, parameters, f'meaning is near "{text}" (the best {MEANING_ROWS} at most)')
 
 
 def _renamed(found: re.Match[str]) -> str:
     return f":meaning_{found['name']}" if found["name"] else found[0]
 
 
-def _condition(conn: sqlite3.Connection, place: Place, request: Request) -> tuple[str, dict[str, Any]]:
+def _condition(
+    conn: sqlite3.Connection, place: Place, request: Request, others: Sequence[str]
+) -> tuple[str, dict[str, Any]]:
     """Return the condition on the table's rows; those are chosen among the rows that the other filters leave."""
     _, collection = finding.current(conn, place)
     if not joinable(conn, collection):
@@ -67,7 +78,7 @@ def _condition(conn: sqlite3.Connection, place: Place, request: Request) -> tupl
     pairs = [(name, value) for name in request.args for value in request.args.getlist(name) if finding.is_filter(name)]
     filters = finding.filters_of(conn, collection, pairs)
     renamed = {f"meaning_{name}": value for name, value in filters.parameters.items()}
-    conditions = [PARAMETER.sub(_renamed, condition) for condition in filters.conditions]
+    conditions = [*(PARAMETER.sub(_renamed, condition) for condition in filters.conditions), *others]
     among = f", (\n  {queries.ids_of_rows(conn, collection, conditions)}\n)" if conditions else ""
     found = f"json_each(embed_hybrid({literal(collection.name)}, :meaning, {MEANING_ROWS}{among}))"
     item = queries.item_of_row(conn, collection)

@@ -21,7 +21,7 @@ from datasette_embeddings.limits import TILE_ROWS
 from datasette_embeddings.vectors import score_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -66,6 +66,11 @@ class Neighbors:
     def where(self, kept: NDArray[np.bool_]) -> Neighbors:
         """Return some of the pairs."""
         return Neighbors(self.rows[kept], self.others[kept], self.scores[kept])
+
+    @property
+    def columns(self) -> Found:
+        """Rows, others and scores."""
+        return self.rows, self.others, self.scores
 
 
 def score_error(dimensions: int) -> float:
@@ -176,7 +181,7 @@ def _for_members(
     others, scores = members[source], scores[source]
     real = others != items
     items, others, scores = items[real], others[real], scores[real]
-    kept = _rank(items) < k
+    kept = rank(items) < k
     return Neighbors(items[kept], others[kept], scores[kept])
 
 
@@ -185,37 +190,33 @@ def neighbors_of(
     rows: NDArray[np.int64],
     k: int,
     progress: Progress | None = None,
-    floors: NDArray[np.float64] | None = None,
+    lasts: tuple[NDArray[np.float64], NDArray[np.int64]] | None = None,
 ) -> tuple[Neighbors, Neighbors]:
-    """Return the k nearest rows of the rows at the given sorted positions only, and who else has one of these near.
+    """Return the k nearest rows of the rows at the given sorted positions only, and which of these enter the lists of others.
 
-    The second are all pairs (row, one of *rows*) whose score reaches what *floors* (n,) says of the row, in no order; none without.
+    *lasts*: score and position (n,) of the last entry of every row's list so far. The second are the pairs (row, one of *rows*) that rank
+    before the row's last, the k best of each row among them for certain, sorted like the first; none without *lasts*.
     """
-    everything = np.arange(len(matrix))
-    engine = _Engine(matrix, k, rows, everything)
-    low = np.full(len(matrix), np.inf, np.float32) if floors is None else (floors - engine.error).astype(np.float32)
-    near: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = [(NOTHING[0], NOTHING[1])]
+    engine = _Engine(matrix, k, rows, np.arange(len(matrix)))
+    floors, last = (np.full(len(matrix), np.inf), np.zeros(len(matrix), np.int64)) if lasts is None else lasts
+    low = (floors - engine.error).astype(np.float32)
+    entrants: list[Found] = [NOTHING]
 
     def tile(pair: tuple[slice, slice]) -> None:
         left, right = pair
-        found = engine.left_by_bounds(left, right, low[right])
-        if found:
-            row, other, products = found
-            engine.add(left, row, everything[right][other], products)
-        else:
-            product = engine.chosen[left] @ matrix[right].T
-            itself = np.flatnonzero((rows[left] >= right.start) & (rows[left] < right.stop))
-            product[itself, rows[left][itself] - right.start] = -np.inf
-            engine.offer(left, right, product)
-            other, row = _reaching(product.T, low[right])
-            products = product[row, other]
-        entering = products >= low[right][other]
-        near.append((other[entering] + right.start, rows[left][row[entering]]))
+        product = engine.chosen[left] @ matrix[right].T
+        itself = np.flatnonzero((rows[left] >= right.start) & (rows[left] < right.stop))
+        product[itself, rows[left][itself] - right.start] = -np.inf
+        engine.offer(left, right, product)
+        items, places = _reaching(product.T, low[right])
+        items, others = items + right.start, rows[left][places]
+        scores = engine.scores(items, others)
+        before = (scores > floors[items]) | ((scores == floors[items]) & (others < last[items]))
+        entrants.append(best_of_each(items[before], others[before], scores[before], engine.k))
 
     engine.run(tile, [(left, right) for right in _blocks(len(matrix)) for left in _blocks(len(rows))], progress)
-    items, others = (np.concatenate(column) for column in zip(*near, strict=True))
-    found = Neighbors(items, others, engine.scores(items, others))
-    return engine.result(), found if floors is None else found.where(found.scores >= floors[items])
+    items, others, scores = (np.concatenate(column) for column in zip(*entrants, strict=True))
+    return engine.result(), Neighbors(*best_of_each(items, others, scores, k))
 
 
 def _reaching(product: Vector, floor: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -413,22 +414,16 @@ def best_of_each(
     """Return the k entries of each row with the highest scores, sorted by row, score descending, then position."""
     order = np.lexsort((others, -scores, rows))
     rows, others, scores = rows[order], others[order], scores[order]
-    kept = _rank(rows) < k
+    kept = rank(rows) < k
     return rows[kept], others[kept], scores[kept]
 
 
-def _rank(rows: NDArray[np.integer]) -> NDArray[np.int64]:
+def rank(rows: NDArray[np.integer]) -> NDArray[np.int64]:
     """Return the place of each entry within its run of equal values.
 
-    >>> _rank(np.array([4, 4, 4, 7, 7]))
+    >>> rank(np.array([4, 4, 4, 7, 7]))
     array([0, 1, 2, 0, 1])
     """
     starts = np.flatnonzero(np.diff(rows, prepend=-1))
     lengths = np.diff(np.append(starts, len(rows)))
     return np.arange(len(rows)) - np.repeat(starts, lengths)
-
-
-def positions_of(ids: Sequence[str], wanted: Iterable[str]) -> NDArray[np.int64]:
-    """Return the sorted positions in *ids* of those of *wanted* that are there."""
-    place = {item: position for position, item in enumerate(ids)}
-    return np.array(sorted(place[item] for item in wanted if item in place), dtype=np.int64)

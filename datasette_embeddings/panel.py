@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from datasette_embeddings import access, asking, finding
 from datasette_embeddings.errors import EmbeddingsError, for_visitors
-from datasette_embeddings.places import find_place, places_of_table
+from datasette_embeddings.grouping import cluster_of
+from datasette_embeddings.places import all_places, find_place, places_of_table
 
 if TYPE_CHECKING:
     import sqlite3
@@ -31,13 +32,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Panel:
-    """What is related to a row in one collection, ready to be shown: (address, title, score) of each; or why nothing is."""
+    """What is related to a row in one collection, ready to be shown: (address, title, score) of each; or why nothing is.
+
+    *cluster*: the address, name and size of the cluster that the row is in.
+    """
 
     name: str
     note: str
     related: list[tuple[str, str, str]]
     more_url: str
     search_url: str
+    cluster: tuple[str, str, int] | None = None
 
 
 async def panels_of_row(datasette: Datasette, request: Request, database: str, table: str) -> list[Panel]:
@@ -63,7 +68,9 @@ async def _panel(place: Place, values: tuple[str, ...]) -> Panel | None:
         related = [(place.row_url(other), title, f"{score:.2f}") for other, score, title in found]
         note = glance.state(conn, item).note
         note = f"{note[0].upper()}{note[1:]}." if note else ""
-        return Panel(place.collection.name, note, related, place.item_url(item), f"{place.url}/search")
+        cluster = cluster_of(conn, glance.tables, glance.collection, item)
+        group = (place.cluster_url(cluster.number), cluster.label, cluster.size) if cluster else None
+        return Panel(place.collection.name, note, related, place.item_url(item), f"{place.url}/search", group)
 
     return await place.read_once(("panel", place.collection.name, values), read)
 
@@ -98,8 +105,15 @@ def datasette_environment(datasette: Datasette, request: Request) -> Any:  # noq
 
 
 def template_functions(datasette: Datasette, request: Request | None) -> dict[str, Callable[..., Awaitable[Any]]]:
-    """Return the functions that a site's own templates may call: `related` and `semantic_search`."""
+    """Return the functions that a site's own templates may call: `related`, `semantic_search` and `collections_of`."""
     actor = request.actor if request else None
+
+    async def collections_of(database: str) -> list[dict[str, Any]]:
+        """Return `name`, `url` and `rows` of each collection of a database that the reader may see."""
+        places = [place for place in await all_places(datasette, actor) if place.database == database]
+        return [
+            {"name": place.collection.name, "url": place.url, "rows": place.collection.rows or 0} for place in places
+        ]
 
     async def related(database: str, collection: str, item: object, k: int = PANEL_ITEMS) -> list[dict[str, Any]]:
         """Return what is related to an item; [] where there is nothing, or nothing that the reader may see."""
@@ -127,7 +141,7 @@ def template_functions(datasette: Datasette, request: Request | None) -> dict[st
             return {"results": [], "weak": False, "error": for_visitors(error)}
         return {"results": [_shown(place, result) for result in found.results], "weak": found.weak, "error": None}
 
-    return {"related": related, "semantic_search": semantic_search}
+    return {"related": related, "semantic_search": semantic_search, "collections_of": collections_of}
 
 
 async def visible_place(datasette: Datasette, actor: object, database: str, collection: str) -> Place | None:

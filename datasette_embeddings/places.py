@@ -65,6 +65,17 @@ class Place:
         path = tilde_encode(item) if len(collection.key) == 1 else item
         return str(self.datasette.urls.row(self.database, collection.table, path))
 
+    def cluster_url(self, cluster: int) -> str:
+        """Return the address of the rows of a cluster: the source's own page, or of what has no table the query that gives them."""
+        from urllib.parse import urlencode
+
+        collection, urls = self.collection, self.datasette.urls
+        if collection.table and collection.key:
+            return f"{urls.table(self.database, collection.table)}?{urlencode({'_cluster': f'{collection.name}:{cluster}'})}"
+        if collection.queryable:
+            return f"{urls.query(self.database, f'cluster_{collection.name}')}?cluster={cluster}"
+        return f"{self.url}/clusters#cluster-{cluster}"
+
     @property
     def has_rows(self) -> bool:
         """Whether the source is a table, whose rows have pages; those of a view have none."""

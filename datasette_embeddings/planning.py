@@ -14,6 +14,7 @@ from datasette_embeddings.catalog import NEXT, Collection, parent_of
 from datasette_embeddings.chunking import chunker
 from datasette_embeddings.database import connect, translated
 from datasette_embeddings.errors import ConfigError, StoreError, UnknownCollection
+from datasette_embeddings.labelling import examples_of, labels_hash
 from datasette_embeddings.models import built_in, get_model
 from datasette_embeddings.models.prompts import NO_PROMPTS, Prompts
 from datasette_embeddings.sources import TableSource
@@ -51,7 +52,10 @@ class Options:
 
 @dataclass
 class Task:
-    """One collection's planned work. *dropped*: items of the collection it replaces that the source has no more."""
+    """One collection's planned work.
+
+    *dropped*: items of the collection it replaces that the source has no more. *examples*: texts of labels that have no vector yet.
+    """
 
     spec: Spec
     model: EmbeddingModel
@@ -66,12 +70,18 @@ class Task:
     cutter: Chunker | None = None
     prompts: Prompts = NO_PROMPTS
     estimate_tokens: int = 0
+    examples: list[str] = field(default_factory=list)
 
     @property
     def work(self) -> bool:
         """Whether anything has to be done."""
         adopted = self.base is not None and self.base.fingerprint == self.fingerprint
         return self.plan.work or self.stale or not adopted or self.issues() != self.issues_before
+
+    @property
+    def texts_to_embed(self) -> int:
+        """How many texts have no vector yet, of rows and of examples of labels."""
+        return self.plan.texts_to_embed()[0] + len(self.examples)
 
     @property
     def leaves_traces(self) -> bool:
@@ -172,8 +182,18 @@ def plan_one(
     _refuse_loss(existing, spec, dropped + (len(plan.removed) if base is existing else 0), dropped)
     stale = stale or leftover is not None
     task = Task(spec, model, wanted, existing, base, plan, issues, leftover, stale, dropped, cutter, prompts)
-    task.estimate_tokens = estimate_tokens(plan, model)
+    if spec.stages.labels:
+        _plan_labels(reader, task, spec.stages.labels)
+    task.estimate_tokens = estimate_tokens(plan, model) + sum(model.token_counts(task.examples))
     return task
+
+
+def _plan_labels(reader: sqlite3.Connection, task: Task, wanted: str) -> None:
+    """Note whether labels changed; refuses what cannot have labels before anything is embedded."""
+    known = labels_hash(reader, task.spec.source, wanted)
+    if task.base is None or (task.base.labels, task.base.labels_hash) != (wanted, known):
+        task.stale = True
+        task.examples = [text for some in examples_of(wanted).values() for text in some]
 
 
 def _find(conn: sqlite3.Connection, tables: Tables | None, name: str) -> Collection | None:

@@ -22,10 +22,19 @@ if TYPE_CHECKING:
     from datasette.app import Datasette
 
     from datasette_embeddings.embedder import Embedder
+    from datasette_embeddings.models import Purpose
 
     App = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
 
-PATH = re.compile(r"/(?P<database>[^/]+)/(?P<query>(search|hybrid)_(?P<collection>[A-Za-z0-9_]+))(\.[a-z]+)?\Z")
+PATH = re.compile(
+    r"/(?P<database>[^/]+)/(?P<query>(?P<kind>search|hybrid|arithmetic|classify)_(?P<collection>[A-Za-z0-9_]+))(\.[a-z]+)?\Z"
+)
+
+TEXTS: dict[str, Purpose] = {"search": "query", "hybrid": "query", "classify": "document"}
+"""Queries that embed what they are given, and what for; arithmetic looks its words up among the stored vectors."""
+
+SEARCHES = {"search", "hybrid", "arithmetic"}
+"""Queries that look among all vectors of a collection."""
 
 log = logging.getLogger(__name__)
 
@@ -75,18 +84,20 @@ async def embed_query_of(
     if not await compat.may_view_query(datasette, actor, database, match["query"]):
         return None
     try:
-        await _embed(datasette.get_database(database), match["collection"], text, embedder())
+        await _embed(datasette.get_database(database), match["collection"], text, embedder(), match["kind"])
     except Refused as refused:
         log.warning("%s/%s is not run: %s", database, match["query"], refused)
         return refused if await compat.is_our_query(datasette, actor, database, match["query"]) else None
     return None
 
 
-async def _embed(database: Any, name: str, text: str, embedder: Embedder) -> None:  # noqa: ANN401
-    """Put the vector of *text* into the cache, where there is such a collection, and load what it is searched in."""
+async def _embed(database: Any, name: str, text: str, embedder: Embedder, kind: str) -> None:  # noqa: ANN401
+    """Put the vector of *text* into the cache and load what the collection is searched in, as far as a query of that *kind* needs it."""
     try:
         collection: Collection = await database.execute_fn(lambda conn: find_collection(conn, name))
     except UnknownCollection:
         return
-    await asking.query_vector(embedder, collection, text)
-    await database.execute_fn(lambda conn: indexes.warm(conn, name))
+    if kind in TEXTS:
+        await asking.query_vector(embedder, collection, text, TEXTS[kind])
+    if kind in SEARCHES:
+        await database.execute_fn(lambda conn: indexes.warm(conn, name))

@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING
 from datasette_embeddings.catalog import Collection, collections
 from datasette_embeddings.database import literal, quote
 from datasette_embeddings.keys import UNTYPED, declared_types, matches, plain_or_quoted, row_condition
+from datasette_embeddings.labelling import column_of
 from datasette_embeddings.labels import joinable, key_parts, label_column
 from datasette_embeddings.limits import DEFAULT_K, NEAR_IDENTICAL
 from datasette_embeddings.tables import Tables, find_tables
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 
 @dataclass(frozen=True)
 class Query:
-    """One canned query."""
+    """One canned query. *items*, *clusters*: the columns of its results that hold ids of items, and numbers of clusters."""
 
     name: str
     sql: str
@@ -27,6 +28,8 @@ class Query:
     description: str
     collection: str
     parameters: tuple[str, ...] = ("q",)
+    items: tuple[str, ...] = ("id",)
+    clusters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,14 @@ def queries_of(conn: sqlite3.Connection) -> list[Query]:
             found += [query(conn, tables, collection) for query in (hybrid_query, search_query, related_query)]
             if collection.similarities:
                 found.append(duplicates_query(conn, tables, collection))
+            if collection.clusters:
+                found += [clusters_query(conn, tables, collection), cluster_query(conn, tables, collection)]
+            if collection.projection:
+                found.append(projection_query(conn, tables, collection))
+            if collection.labels:
+                found += [classify_query(tables, collection), predictions_query(conn, tables, collection)]
+            if holds_words(collection):
+                found.append(arithmetic_query(tables, collection))
     return found
 
 
@@ -176,7 +187,120 @@ def duplicates_query(conn: sqlite3.Connection, tables: Tables, collection: Colle
         f"{NEAR_IDENTICAL} or more among the nearest rows of each.",
         collection.name,
         (),
+        ("id", "other_id"),
     )
+
+
+def clusters_query(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> Query:
+    """Return `clusters_c()`."""
+    groups = alias("clusters", collection)
+    columns = {name: f"{groups}.{name}" for name in ("cluster", "label", "size", "item")}
+    called = _name_of_row(conn, tables, collection, columns["item"], columns)
+    sql = _lines(
+        "select",
+        _columns(*(f"{value} as {name}" for name, value in columns.items()), *called.columns),
+        f"from {shown(tables.plain('clusters'), groups)}",
+        called.clause,
+        f"where {groups}.collection_id = {collection_id(tables, collection)}",
+        f"order by {groups}.size desc, {groups}.cluster",
+    )
+    return Query(
+        f"clusters_{collection.name}",
+        sql,
+        f"Clusters of {collection.name}",
+        f"The groups that the rows of {collection.name} fall into by meaning, the largest first: what sets each apart, how many rows "
+        "it has, and the most central of them.",
+        collection.name,
+        (),
+        ("item",),
+        ("cluster",),
+    )
+
+
+def cluster_query(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> Query:
+    """Return `cluster_c(cluster)`."""
+    members = alias("cluster_members", collection)
+    join = join_source(conn, tables, collection, f"{members}.id")
+    sql = _lines(
+        "select",
+        _columns(f"{members}.id as id", f"{members}.score as score", *join.columns),
+        f"from {shown(tables.plain('cluster_members'), members)}",
+        join.clause,
+        f"where {members}.cluster = :cluster",
+        f"  and {members}.collection_id = {collection_id(tables, collection)}",
+        f"order by {members}.score desc, {members}.id",
+    )
+    return Query(
+        f"cluster_{collection.name}",
+        sql,
+        f"One cluster of {collection.name}",
+        f"The rows of {collection.name} in the cluster of this number, the most central first. The score is the cosine similarity "
+        "to the middle of the cluster. Datasette shows the first 1,000, unless it is told otherwise.",
+        collection.name,
+        ("cluster",),
+    )
+
+
+def in_cluster(conn: sqlite3.Connection, tables: Tables, collection: Collection, cluster: int) -> str:
+    """Return the condition that a row of the source is a member of a cluster; the row is found by its key."""
+    members = plain_or_quoted(tables.plain("cluster_members"))
+    where = f"where cluster = {cluster} and collection_id = {collection_id(tables, collection)}"
+    if len(collection.key) == 1:
+        return f"{item_of_row(conn, collection)} in (select id from {members} {where})"
+    table = plain_or_quoted(str(collection.table))
+    key = ", ".join(f"{table}.{plain_or_quoted(column)}" for column in collection.key)
+    return f"({key}) in (select {', '.join(key_parts(collection, 'id'))} from {members} {where})"
+
+
+def projection_query(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> Query:
+    """Return `projection_c()`; with the cluster of each point, where there are clusters."""
+    points, members = alias("projections", collection), alias("cluster_members", collection)
+    columns = {name: f"{points}.{name}" for name in ("id", "x", "y")}
+    clause = ""
+    if collection.clusters:
+        columns["cluster"] = f"{members}.cluster"
+        clause = (
+            f"left join {shown(tables.plain('cluster_members'), members)} on {members}.id = {points}.id\n"
+            f"  and {members}.collection_id = {points}.collection_id"
+        )
+    called = _name_of_row(conn, tables, collection, columns["id"], columns)
+    sql = _lines(
+        "select",
+        _columns(*(f"{value} as {name}" for name, value in columns.items()), *called.columns),
+        f"from {shown(tables.plain('projections'), points)}",
+        clause,
+        called.clause,
+        f"where {points}.collection_id = {collection_id(tables, collection)}",
+        f"order by {points}.id",
+    )
+    return Query(
+        f"projection_{collection.name}",
+        sql,
+        f"Map of {collection.name}",
+        f"Where the rows of {collection.name} stand on its map: near one another where they mean nearly the same. Datasette shows the "
+        "first 1,000, unless it is told otherwise.",
+        collection.name,
+        (),
+        ("id",),
+        ("cluster",),
+    )
+
+
+def _name_of_row(
+    conn: sqlite3.Connection, tables: Tables, collection: Collection, item: str, taken: Iterable[str]
+) -> Join:
+    """Return the join to what a row is called, empty where there is no such row; *taken*: names of columns that the query has."""
+    if not joinable(conn, collection):
+        stored = join_source(conn, tables, collection, item)
+        return Join(stored.columns[:1], f"left {stored.clause}")
+    column = label_column(conn, collection)
+    if column is None:
+        return Join((), "")
+    table = str(collection.table)
+    name = f"{plain_or_quoted(table)}.{plain_or_quoted(column)}"
+    renamed = f" as {plain_or_quoted('row_' + column)}" if column.lower() in taken else ""
+    condition = row_condition(conn, table, collection.key, key_parts(collection, item))
+    return Join((name + renamed,), f"left join {plain_or_quoted(table)} on {condition}")
 
 
 @dataclass(frozen=True)
@@ -274,17 +398,157 @@ def _vector_of_row(tables: Tables, collection: Collection) -> tuple[str, ...]:
     )
 
 
+def classify_query(tables: Tables, collection: Collection) -> Query:
+    """Return `classify_c(q)`: no row for an empty text."""
+    labels = plain_or_quoted(tables.plain("labels"))
+    sql = _lines(
+        f"with asked as (select embed_query({literal(collection.name)}, :q, 'document') as embedding)",
+        "select",
+        _columns(f"{labels}.label", f"round(embed_cosine({labels}.embedding, asked.embedding), 6) as score"),
+        "from asked",
+        f"join {labels} on {labels}.collection_id = {collection_id(tables, collection)}",
+        "where asked.embedding is not null",
+        f"order by score desc, {labels}.label",
+    )
+    return Query(
+        f"classify_{collection.name}",
+        sql,
+        f"Classify by the labels of {collection.name}",
+        f"The labels of {collection.name}, the one that q fits best first. The score is the cosine similarity to the average of the "
+        "label's examples: its distance from the next says more than its height.",
+        collection.name,
+        items=(),
+    )
+
+
+def spectrum_sql(tables: Tables, collection: Collection) -> str:
+    """Return the SQL that gives where each text of :sentences, a JSON array, lies between the labels :low and :high."""
+    labels, here = plain_or_quoted(tables.plain("labels")), collection_id(tables, collection)
+    low, high = (
+        f"(select embedding from {labels} where collection_id = {here} and label = :{end})" for end in ("low", "high")
+    )
+    return _lines(
+        "select",
+        _columns(
+            "value as sentence",
+            f"round(embed_spectrum(\n    embed_query({literal(collection.name)}, value, 'document'),\n    {low},\n    {high}\n  ), 6) as spectrum",
+        ),
+        "from json_each(:sentences)",
+    )
+
+
+def predictions_query(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> Query:
+    """Return `predictions_c()`: of rows that have labels of their own, those alone whose label is another or none."""
+    predicted = alias("predictions", collection)
+    ours = ("id", "predicted", "score", "margin")
+    join = join_source(conn, tables, collection, f"{predicted}.id", taken=ours)
+    column = column_of(str(collection.labels))
+    own = f"{plain_or_quoted(str(collection.table))}.{plain_or_quoted(column)}" if column else None
+    sql = _lines(
+        "select",
+        _columns(
+            f"{predicted}.id as id",
+            f"{predicted}.label as predicted",
+            f"{predicted}.score as score",
+            f"{predicted}.margin as margin",
+            *join.columns,
+        ),
+        f"from {shown(tables.plain('predictions'), predicted)}",
+        join.clause,
+        f"where {predicted}.collection_id = {collection_id(tables, collection)}",
+        f"  and {own} is not {predicted}.label" if own and joinable(conn, collection) else "",
+        f"order by {predicted}.margin desc, {predicted}.id",
+    )
+    which = f"that have another {column}, or none" if column else "by their examples"
+    return Query(
+        f"predictions_{collection.name}",
+        sql,
+        f"Predicted labels of {collection.name}",
+        f"The rows of {collection.name} {which}, with the label that is predicted for them, the surest first: the margin is how much "
+        "nearer it is than the next label.",
+        collection.name,
+        (),
+    )
+
+
+def holds_words(collection: Collection) -> bool:
+    """Tell whether the items of a collection are words, each with its vector: those of word vectors whose text is their key."""
+    columns = (collection.source or {}).get("columns", collection.key)
+    return collection.model.startswith("words/") and not collection.chunk and tuple(columns) == collection.key
+
+
+def arithmetic_query(tables: Tables, collection: Collection) -> Query:
+    """Return `arithmetic_c(q)`: its words are looked up among the items, so no model is asked."""
+    embeddings, here = plain_or_quoted(tables.plain("embeddings")), collection_id(tables, collection)
+    name = literal(collection.name)
+    sql = f"""
+with tokens as (
+  select key, value, ltrim(value, '+-') as word
+  from json_each('[' || replace(json_quote(replace(:q, '−', '-')), ' ', '","') || ']')
+),
+terms as ( -- a word, and whether one of the signs before it, which may stand alone, is a minus
+  select max(word) as word, max(instr(substr(value, 1, length(value) - length(word)), '-') > 0) as minus
+  from (select *, count(nullif(word, '')) over (order by key desc) as nth from tokens)
+  group by nth
+  having max(word) != ''
+),
+found as ( -- as it is spelled, which sorts before lower case, or in lower case
+  select word, minus, (
+    select min(id) from {embeddings} where collection_id = {here} and id in (word, lower(word))
+  ) as id
+  from terms
+),
+total as (
+  select
+    embed_average(embed_scale(item.embedding, 1 - 2 * minus)) as embedding,
+    count(distinct found.id) as words,
+    'not among {collection.name}: ' || (
+      select group_concat(word, ', ') from (select distinct word from found where id is null order by word)
+    ) as unknown
+  from found
+  left join {embeddings} as item on item.collection_id = {here} and item.id = found.id
+),
+answer as (
+  select *, coalesce(unknown, case when embed_dot(embedding, embedding) < 1e-12 then 'these words cancel each other out' end) as note
+  from total
+)
+select null as id, null as score, note
+from answer
+where note is not null
+union all
+select json_extract(near.value, '$.id'), json_extract(near.value, '$.score'), null
+from answer, json_each(case when note is null then embed_search({name}, embedding, {DEFAULT_K} + words) end) as near
+where json_extract(near.value, '$.id') not in (select id from found)
+order by score desc, id
+limit {DEFAULT_K}"""
+    return Query(
+        f"arithmetic_{collection.name}",
+        sql.strip(),
+        f"Word arithmetic with {collection.name}",
+        f"The {DEFAULT_K} words nearest to a sum of others, which are left out of the answer: germany + paris - france is what is "
+        "to germany as paris is to france. A sign has a blank before it or stands first; words without one are added. Nothing is "
+        "answered where a word is not there; the note names it.",
+        collection.name,
+    )
+
+
 def collection_id(tables: Tables, collection: Collection) -> str:
     """Return the SQL that names a collection in our tables; ids may repeat between collections."""
     return f"(select id from {plain_or_quoted(tables.plain('collections'))} where name = {literal(collection.name)})"
 
 
 def join_source(
-    conn: sqlite3.Connection, tables: Tables, collection: Collection, item: str, chunk: str | None = None
+    conn: sqlite3.Connection,
+    tables: Tables,
+    collection: Collection,
+    item: str,
+    chunk: str | None = None,
+    taken: Iterable[str] = (),
 ) -> Join:
     """Return the join from an item's id to the row it was made of, by the source's own key and index.
 
-    Where there is none, to what is stored: of a row in chunks to the text of *chunk*, its first unless told.
+    Where there is none, to what is stored: of a row in chunks to the text of *chunk*, its first unless told. *taken*: names of columns
+    that the query has, in lower case; those of every search are known.
     """
     if not joinable(conn, collection):
         if collection.chunk:
@@ -292,7 +556,7 @@ def join_source(
         return _join_embeddings(tables, collection, item)
     table = str(collection.table)
     condition = row_condition(conn, table, collection.key, key_parts(collection, item))
-    return Join(tuple(_own_columns(conn, table, collection)), f"join {plain_or_quoted(table)} on {condition}")
+    return Join(tuple(_own_columns(conn, table, collection, taken)), f"join {plain_or_quoted(table)} on {condition}")
 
 
 def _first_chunk(tables: Tables, collection: Collection, row: str) -> str:
@@ -312,14 +576,14 @@ def _join_embeddings(tables: Tables, collection: Collection, item: str) -> Join:
     )
 
 
-def _own_columns(conn: sqlite3.Connection, table: str, collection: Collection) -> list[str]:
+def _own_columns(conn: sqlite3.Connection, table: str, collection: Collection, taken: Iterable[str] = ()) -> list[str]:
     """Return the row's own columns; those named as ours get a second name, BLOBs and the key shown as id are left out."""
     chosen = []
     for _, column, kind, *_rest in conn.execute(f"pragma table_xinfo({quote(table)})").fetchall():
         if "BLOB" in (kind or "").upper() or (column.lower() == "id" and collection.key == (column,)):
             continue
         name = f"{plain_or_quoted(table)}.{plain_or_quoted(column)}"
-        clash = column.lower() in ({"id", "score", "chunk", "heading"} if collection.chunk else {"id", "score"})
+        clash = column.lower() in {*taken, "id", "score", *(("chunk", "heading") if collection.chunk else ())}
         chosen.append(f"{name} as {plain_or_quoted('row_' + column)}" if clash else name)
     return chosen
 

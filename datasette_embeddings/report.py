@@ -52,7 +52,7 @@ def accounts(collection: Collection | None) -> str:
 
 def dry_run_line(task: Task) -> str:
     """Return what a build would do for one collection."""
-    plan, count = task.plan, task.plan.texts_to_embed()[0]
+    plan, count = task.plan, task.texts_to_embed
     waiting = plan.waiting()
     cost = task.estimate_cost
     money = "price unknown" if cost is None else "no cost" if cost == 0 else f"about ${cost:.4f}"

@@ -222,13 +222,16 @@ CREATE TABLE {predictions} (
 CREATE INDEX {idx_predictions_label}
     ON {predictions} (label, collection_id, margin);
 CREATE TABLE {embeddings_reserve} (
-    id TEXT, other_id TEXT, score REAL, collection_id INTEGER,
-    PRIMARY KEY (id, collection_id, other_id)
-) WITHOUT ROWID;
+    collection_id INTEGER, part INTEGER,
+    ids TEXT,                      -- JSON array of item ids, in order
+    others BLOB,                   -- of each item the positions of its nearest among all items, the best first, int32; -1 where there are no more
+    scores BLOB,                   -- and their scores, float32
+    PRIMARY KEY (collection_id, part)
+);
 """
 """clusters, projection, labels: what is wanted, as `catalog.Stages` has it. labels_hash: of the labels of rows that averages were made from.
 
-embeddings_reserve: the neighbours after those of `similarities`, which take the place of one that goes.
+embeddings_reserve: the neighbours of `similarities` and some after them, which take the place of one that goes (`reserves`).
 """
 
 
@@ -276,20 +279,10 @@ def _refuse_clash(conn: sqlite3.Connection, tables: Tables, names: Sequence[str]
 
 def _migrate(conn: sqlite3.Connection, tables: Tables) -> None:
     """Apply llm's migrations (in their final form) and ours, each recorded where sqlite-utils and llm look for them."""
-    from sqlite_utils import Database, Migrations
+    from sqlite_utils import Database
 
     db = Database(conn)
-    llm_set = Migrations(LLM_SET if not tables.prefix else f"{OWN_SET}.{tables.prefix}llm")
-    for name in LLM_MIGRATIONS:
-        llm_set(name=name)(_llm_step(tables))
-    own_set = Migrations(OWN_SET if not tables.prefix else f"{OWN_SET}.{tables.prefix}")
-    own_set(name="m001_tables")(_ddl_step(OWN_DDL, tables))
-    own_set(name="m002_search")(_ddl_step(SEARCH_DDL, tables))
-    own_set(name="m003_chunks")(_ddl_step(CHUNKS_DDL, tables))
-    own_set(name="m004_prompts")(_ddl_step(PROMPTS_DDL, tables))
-    own_set(name="m005_language")(_ddl_step(LANGUAGE_DDL, tables))
-    own_set(name="m006_sketches")(_ddl_step(SKETCHES_DDL, tables))
-    own_set(name="m007_derived")(_ddl_step(DERIVED_DDL, tables))
+    llm_set, own_set = _migrations(tables)
     if _newer(own_set, db):
         raise StoreError(
             "this file was written by a newer release of this package: pip install -U datasette-embeddings-suite"
@@ -297,6 +290,38 @@ def _migrate(conn: sqlite3.Connection, tables: Tables) -> None:
     for migrations in (llm_set, own_set):
         if migrations.pending(db):
             migrations.apply(db)
+
+
+def is_current(conn: sqlite3.Connection, tables: Tables) -> bool:
+    """Tell whether a file has all tables that this release makes, as far as it says itself."""
+    from sqlite_utils import Database
+
+    return not _migrations(tables)[1].pending(Database(conn))
+
+
+STEPS = {
+    "m001_tables": OWN_DDL,
+    "m002_search": SEARCH_DDL,
+    "m003_chunks": CHUNKS_DDL,
+    "m004_prompts": PROMPTS_DDL,
+    "m005_language": LANGUAGE_DDL,
+    "m006_sketches": SKETCHES_DDL,
+    "m007_derived": DERIVED_DDL,
+}
+"""Our migrations, in order."""
+
+
+def _migrations(tables: Tables) -> tuple[Migrations, Migrations]:
+    """Return the sets of llm's and of our migrations."""
+    from sqlite_utils import Migrations
+
+    llm_set = Migrations(LLM_SET if not tables.prefix else f"{OWN_SET}.{tables.prefix}llm")
+    for name in LLM_MIGRATIONS:
+        llm_set(name=name)(_llm_step(tables))
+    own_set = Migrations(OWN_SET if not tables.prefix else f"{OWN_SET}.{tables.prefix}")
+    for name, ddl in STEPS.items():
+        own_set(name=name)(_ddl_step(ddl, tables))
+    return llm_set, own_set
 
 
 def _newer(migrations: Migrations, db: Database) -> bool:

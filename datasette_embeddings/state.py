@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from datasette_embeddings import catalog
 from datasette_embeddings.database import column_names, quote, table_names
 from datasette_embeddings.errors import ConfigError
+from datasette_embeddings.grouping import count_clusters
 from datasette_embeddings.models.prompts import Prompts
 from datasette_embeddings.restrictions import restricted_tables
 from datasette_embeddings.tables import find_tables, has_own_tables
@@ -55,6 +56,8 @@ class CollectionState:
     skipped: int
     failed: int
     similarities: int
+    clusters: int | None
+    projection: str | None
     generation: int
     built: str | None
     stale: bool
@@ -78,7 +81,7 @@ class CollectionState:
         yield f"{self.name}  ({self.model}, {self.dimensions or '?'} dimensions, from {self.source})"
         yield (
             f"  {self.rows:,} rows = {self.embedded:,} embedded{self._in_chunks} + {self.skipped:,} skipped + {self.failed:,} failed; "
-            f"{self.similarities:,} similarities; generation {self.generation}, built {self.built or 'never'}"
+            f"{self.similarities:,} similarities{self._further}; generation {self.generation}, built {self.built or 'never'}"
         )
         if self.prefixes:
             yield f"  {self.prefixes}"
@@ -89,6 +92,11 @@ class CollectionState:
             yield f"  {count:,} {reason}"
         for note in self.notes:
             yield f"  note: {note}"
+
+    @property
+    def _further(self) -> str:
+        clusters = "" if self.clusters is None else f", {self.clusters:,} clusters"
+        return clusters + (f", a map by {self.projection}" if self.projection else "")
 
     @property
     def _in_chunks(self) -> str:
@@ -159,6 +167,8 @@ def state_of(
         skipped,
         len(issues) - skipped,
         _similarities(conn, tables, collection),
+        count_clusters(conn, tables, collection) if collection.clusters else None,
+        collection.projection,
         collection.generation,
         collection.built,
         _is_stale(conn, tables, collection),

@@ -70,11 +70,15 @@ class StoredItem:
 
 @dataclass(frozen=True)
 class SimilarityChange:
-    """What changes in a collection's similarities: *everything* first removes all of them."""
+    """What changes in a collection's similarities: *everything* first removes all of them.
+
+    *reserve*: the rows that `embeddings_reserve` should have of the collection, each without its first column, collection_id.
+    """
 
     removed: Sequence[tuple[str, str]] = ()
     added: Iterable[tuple[str, str, float]] = ()
     everything: bool = False
+    reserve: Sequence[tuple[Any, ...]] = ()
 
 
 @dataclass(frozen=True)
@@ -321,6 +325,7 @@ class Store:
                 f"insert or replace into {table} values {marks}",
                 [value for item, other, score in chunk for value in (item, other, score, cid)],
             )
+        self._write_rows(conn, cid, "embeddings_reserve", change.reserve)
 
     def _write_chunks(self, conn: sqlite3.Connection, cid: int, change: ChunkChange) -> None:
         table = self.tables.chunks

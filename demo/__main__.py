@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from demo import articles, functions, sentences
+from demo import articles, functions, sentences, words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,8 +39,8 @@ def main(arguments: Sequence[str]) -> int:
 def make_tables(database: Path) -> None:
     """Bring the source tables up to date, each in one transaction; embeddings and all else are left alone."""
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
-        for name, module in (("functions", functions), ("articles", articles), ("sentences", sentences)):
-            rows = list(module.rows())
+        for module in (functions, articles, sentences, words):
+            name, rows = module.__name__.removeprefix("demo."), list(module.rows())
             changed = replace_table(connection, name, module.TABLE, rows)
             print(f"{name}: {len(rows):,} rows, {'written' if changed else 'unchanged'}")
 

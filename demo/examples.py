@@ -42,6 +42,10 @@ EXAMPLES = [
         ("datasette", ".", "--get", "/demo/related_articles.json?id=jinja/templates&_shape=array"),
     ),
     Example(
+        "Word arithmetic: what is to germany as paris is to france",
+        ("datasette", ".", "--get", "/demo/arithmetic_words.json?q=germany+%2B+paris+-+france&_shape=array"),
+    ),
+    Example(
         "The llm tool reads the same file",
         ("llm", "similar", "functions", "-d", "demo.db", "-c", "list plugins", "-n", "1"),
     ),

@@ -168,15 +168,7 @@ def bounds() -> str:
 
 def ddl() -> str:
     """Return the DDL of all tables, under their plain names."""
-    made = (
-        schema.LLM_DDL,
-        schema.OWN_DDL,
-        schema.SEARCH_DDL,
-        schema.CHUNKS_DDL,
-        schema.PROMPTS_DDL,
-        schema.LANGUAGE_DDL,
-        schema.DERIVED_DDL,
-    )
+    made = (schema.LLM_DDL, *schema.STEPS.values())
     text = "".join(made).format_map({name: name for name in NAMES})
     return f"```sql\n{text.strip()}\n```"
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from datasette.app import Datasette
 
 from datasette_embeddings.cli import embeddings
-from demo import articles, functions, sentences
+from demo import articles, functions, sentences, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,6 +69,7 @@ def built_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     tables = [("articles", articles.TABLE, pages), ("functions", functions.TABLE, FUNCTIONS)]
     tables.append(("sentences", sentences.TABLE, list(sentences.rows())[:3]))
+    tables.append(("words", words.TABLE, list(words.rows())[:100]))
     with sqlite3.connect(directory / "demo.db") as conn:
         for name, create, rows in tables:
             conn.execute(create)
@@ -88,8 +89,8 @@ def demo(built_demo: Path, tmp_path: Path) -> Path:
 def configure(directory: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Write the root's metadata.yml, changed, for the model that every environment has."""
     metadata = yaml.safe_load((ROOT / "metadata.yml").read_text())
-    for collection in metadata["plugins"]["datasette-embeddings"]["collections"].values():
-        collection["model"] = "static"
+    for name, collection in metadata["plugins"]["datasette-embeddings"]["collections"].items():
+        collection["model"] = f"words/{words.LIST.with_suffix('.npy')}" if name == "words" else "static"
     change(metadata)
     (directory / "metadata.yml").write_text(yaml.safe_dump(metadata))
 
@@ -151,13 +152,14 @@ async def test_no_link_is_dead(built_demo: Path, path: str) -> None:
 
 @pytest.mark.asyncio
 async def test_home_leads_to_everything(built_demo: Path) -> None:
-    """The home page searches, shows three collections, what is near a page, and the data."""
+    """The home page searches, shows three collections, what is near a page, sums of words, and the data."""
     html = await page(built_demo, "/")
     assert "<h1>What rows mean</h1>" in html
     for name in ("articles", "functions", "sentences"):
         for link in (f"/search?in={name}", f"/demo/{name}", f"/-/embeddings/demo/{name}"):
             assert f'href="{link}"' in html
     assert 'href="/demo/articles/flask~2Ftemplating"' in html
+    assert 'href="/demo/arithmetic_words?q=germany%20%2B%20paris%20-%20france"' in html
     assert 'href="/demo"' in html
 
 

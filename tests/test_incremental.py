@@ -6,18 +6,22 @@ import os
 import sqlite3
 import tempfile
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import hard
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from openai_server import OpenAIServer
 
+from datasette_embeddings import derive
 from datasette_embeddings.chunking import Chunker
 from datasette_embeddings.models import get_model
+from datasette_embeddings.store import Store, StoredItem
+from datasette_embeddings.vectors import score_rows
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "30"))
 """Sequences of edits tried; EXAMPLES=500 for a long run."""
@@ -56,6 +60,8 @@ TEXTS = st.one_of(
     st.sampled_from(["", " \n", None, "refuse me", "refuse that"]),
 )
 CHUNKS = [False, 16, 24]
+SPARE = [0, 1, 4]
+"""Neighbours kept in reserve; 0 for small collections, which keep none."""
 
 EDITS = st.tuples(
     st.sampled_from(
@@ -186,6 +192,15 @@ class World:
         return path
 
 
+@contextmanager
+def reserve(spare: int):
+    """Have collections of any size keep so many neighbours in reserve."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(derive, "RESERVED_ROWS", 0)
+        patch.setattr(derive, "RESERVED_SIMILARITIES", spare)
+        yield
+
+
 @pytest.mark.parametrize("kind", KEYS)
 @settings(
     phases=PHASES,
@@ -194,9 +209,13 @@ class World:
     derandomize="EXAMPLES" not in os.environ,
     suppress_health_check=list(HealthCheck),
 )
-@given(steps=st.lists(st.lists(EDITS, min_size=1, max_size=3), min_size=2, max_size=4), chunk=st.sampled_from(CHUNKS))
-def test_incremental_equals_from_scratch(server, kind, steps, chunk):
-    with tempfile.TemporaryDirectory(dir=hard.MEMORY) as folder:
+@given(
+    steps=st.lists(st.lists(EDITS, min_size=1, max_size=3), min_size=2, max_size=4),
+    chunk=st.sampled_from(CHUNKS),
+    spare=st.sampled_from(SPARE),
+)
+def test_incremental_equals_from_scratch(server, kind, steps, chunk, spare):
+    with tempfile.TemporaryDirectory(dir=hard.MEMORY) as folder, reserve(spare):
         world = World(Path(folder) / "data.db", kind, server)
         world.config["chunk"] = chunk
         world.build()
@@ -208,3 +227,131 @@ def test_incremental_equals_from_scratch(server, kind, steps, chunk):
         assert hard.tables_of(world.path, "c") == hard.tables_of(world.from_scratch(), "c")
         rows = len(world.rows())
         assert hard.account(world.path, "c")[0] == rows
+
+
+def direction(number: int) -> bytes:
+    """Return one of 27 vectors, some of which are equal and most of which score the same with many others."""
+    digits = np.array([number // 9 % 3, number // 3 % 3, number % 3], np.float32) - 1
+    row = np.append(digits, np.float32(0.5))
+    return (row / np.linalg.norm(row)).astype(np.float32).tobytes()
+
+
+def nearest(path: Path, k: int) -> list[tuple[str, str, float]]:
+    """Return the *k* nearest of each item, by comparing all with all."""
+    stored = hard.query(path, "select id, embedding from embeddings order by id")
+    names = [name for name, _ in stored]
+    rows = np.array([np.frombuffer(blob, np.float32) for _, blob in stored])
+    found = []
+    for place, name in enumerate(names):
+        ranked = sorted(zip(-score_rows(rows, rows[place]), names, strict=True))
+        found += [(name, other, -score) for score, other in ranked if other != name][:k]
+    return sorted(found)
+
+
+def similarities(path: Path, k: int) -> list[tuple[str, str, float]]:
+    """Bring the stored similarities up to date, and return them."""
+    hard.run("similarities", path, "c", "-n", k)
+    return hard.query(path, "select id, other_id, score from similarities order by 1, 2, 3")
+
+
+ITEMS = 40
+VECTOR_EDITS = st.tuples(st.sampled_from("replace copy delete insert".split()), st.integers(0, 99), st.integers(0, 99))
+
+
+def edit_vector(path: Path, kind: str, i: int, j: int) -> None:
+    """Change one vector as another program would that knows llm's tables only."""
+    names = [name for (name,) in hard.query(path, "select id from embeddings order by id")]
+    later = "cast(strftime('%s', 'now') as integer) + 5"
+    sql, values = {
+        "replace": (
+            f"update embeddings set embedding = ?, updated = {later} where id = ?",
+            [direction(j), names[i % len(names)]],
+        ),
+        "copy": (
+            f"update embeddings set embedding = (select embedding from embeddings where id = ?), updated = {later} where id = ?",
+            [names[i % len(names)], names[j % len(names)]],
+        ),
+        "delete": ("delete from embeddings where id = ?", [names[i % len(names)]]),
+        "insert": (
+            "insert or ignore into embeddings (collection_id, id, embedding) values (1, ?, ?)",
+            [f"{j:02}", direction(i)],
+        ),
+    }[kind]
+    hard.change(path, (sql, values))
+
+
+def collection_of(path: Path, vectors: list[bytes]) -> None:
+    """Make a file with one collection `c`."""
+    with Store(path, create=True) as store:
+        items = [StoredItem(f"{n:02}", vector, None, None, b"", None) for n, vector in enumerate(vectors)]
+        store.save(store.create("c", "static"), items, 0, None)
+
+
+@settings(
+    phases=PHASES,
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize="EXAMPLES" not in os.environ,
+    suppress_health_check=list(HealthCheck),
+)
+@given(steps=st.lists(st.tuples(st.sampled_from(SPARE), st.lists(VECTOR_EDITS, max_size=8)), min_size=2, max_size=6))
+def test_similarities_follow_the_vectors(steps):
+    """Whatever the ties, whatever was kept in reserve before."""
+    with tempfile.TemporaryDirectory(dir=hard.MEMORY) as folder:
+        path = Path(folder) / "data.db"
+        collection_of(path, [direction(7 * n) for n in range(ITEMS)])
+        for spare, edits in steps:
+            for edit in edits:
+                edit_vector(path, *edit)
+            with reserve(spare):
+                assert similarities(path, 3) == nearest(path, 3)
+            kept = hard.query(path, "select value from embeddings_reserve, json_each(ids)")
+            names = hard.query(path, "select id from embeddings order by id")
+            assert kept == (names if spare else [])
+
+
+def test_who_follows_a_neighbour_that_goes_is_kept(tmp_path, monkeypatch):
+    """Only rows that lost more than was kept in reserve are compared with all others again."""
+    path, random = tmp_path / "data.db", np.random.default_rng(1)
+    rows = random.standard_normal((ITEMS, 8)).astype(np.float32)
+    collection_of(path, [row.tobytes() for row in rows / np.linalg.norm(rows, axis=1, keepdims=True)])
+    compared = []
+    neighbors_of = derive.neighbors_of
+    monkeypatch.setattr(
+        derive,
+        "neighbors_of",
+        lambda matrix, rows, *more: compared.append(len(rows)) or neighbors_of(matrix, rows, *more),
+    )
+    with reserve(4):
+        similarities(path, 3)
+        for item in ("03", "11"):
+            hard.change(path, ("delete from embeddings where id = ?", [item]))
+            assert similarities(path, 3) == nearest(path, 3)
+        assert set(compared) == {0}
+        hard.change(path, "delete from embeddings_reserve")
+        hard.change(path, "delete from embeddings where id = '20'")
+        assert similarities(path, 3) == nearest(path, 3)
+        assert max(compared) > 0
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "delete from similarities where id = '04'",
+        "delete from similarities where id = '05' and score = (select max(score) from similarities where id = '05')",
+        "insert into similarities values ('04', 'gone', 0.5, 1)",
+        "update embeddings_reserve set others = x'00'",
+        "update embeddings_reserve set others = others || others",
+        "update embeddings_reserve set others = cast(replace(hex(others), '0', '7') as blob)",
+        "update embeddings_reserve set ids = '[]'",
+        "update embeddings_reserve set ids = null",
+        "delete from embeddings_reserve",
+    ],
+)
+def test_damaged_similarities_are_made_anew(tmp_path, damage):
+    path = tmp_path / "data.db"
+    collection_of(path, [direction(7 * n) for n in range(ITEMS)])
+    with reserve(2):
+        before = similarities(path, 3)
+        hard.change(path, damage)
+        assert similarities(path, 3) == before

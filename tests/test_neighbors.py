@@ -85,15 +85,24 @@ def test_bounds_and_order_change_nothing(tried, kind, size):
     expected = naive(matrix, 10, some)
     assert [pair for pair in listed(all_neighbors(matrix, 10)) if pair[0] % 5 == 0] == expected
     assert any(tried)
-    tried.clear()
-    floors = np.full(len(matrix), 0.95)
-    found, near = neighbors_of(matrix, some, 10, None, floors)
-    assert listed(found) == expected
-    scores = np.array([score_rows(matrix, matrix[row]) for row in some])
-    reached = {(b, some[a]) for a, b in np.argwhere(scores >= 0.95) if b != some[a]}
-    assert set(zip(near.rows, near.others, strict=True)) == reached
-    assert len(near.rows) == len(reached)
-    assert any(tried)
+
+
+@pytest.mark.parametrize("kind", [plain, repeated, tied])
+def test_who_enters_the_lists_of_others(kind):
+    """Some rows, compared with all, enter lists of the others where they rank before the last entry, the best k of them."""
+    matrix = kind(np.random.default_rng(3), 1_200, 6)
+    some = np.arange(0, len(matrix), 5)
+    last = np.random.default_rng(4).integers(0, len(matrix), len(matrix))
+    floors = score_rows(matrix, matrix[last])
+    floors[::7] = np.inf
+    found, entrants = neighbors_of(matrix, some, 10, None, (floors, last))
+    assert listed(found) == naive(matrix, 10, some)
+    expected = []
+    for row in range(len(matrix)):
+        scores = score_rows(matrix[some], matrix[row])
+        ranked = sorted((-score, other) for score, other in zip(scores, some, strict=True) if other != row)
+        expected += [(row, other, -score) for score, other in ranked if (score, other) < (-floors[row], last[row])][:10]
+    assert listed(entrants) == expected
 
 
 def test_bounds_of_no_use_are_soon_left_alone():

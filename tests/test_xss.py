@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 from collections import Counter
@@ -15,6 +16,7 @@ import pytest
 import yaml
 from datasette.app import Datasette
 from datasette.utils import tilde_encode
+from grouped import put_clusters
 from test_datasette import make_site
 
 from datasette_embeddings import register
@@ -105,6 +107,12 @@ def make(path: Path, texts: list[str]) -> None:
             "insert into embeddings_issues select id, ?, 'failed', ?, null from collections where name = 'c'",
             [(f"issue {text}", f"because {text}") for text in texts],
         )
+        conn.execute(f"alter table t add column {sql_name('year ' + texts[0])} integer")
+        conn.execute(f"update t set {sql_name('year ' + texts[0])} = 2000 + cast(id as integer)")
+    ids = [f"{n}{text}" for n, text in enumerate(texts)]
+    put_clusters(path, "c", [[item] for item in ids], texts, json.dumps(texts))
+    for number, name in enumerate(groups):
+        put_clusters(path, f"c{number}", [[name, "b"]], texts)
 
 
 def addresses(texts: list[str]) -> list[str]:
@@ -117,6 +125,9 @@ def addresses(texts: list[str]) -> list[str]:
         f"{here}/c/search?q=storm&k=100",
         f"{here}/c/ask?q=storm&k=100",
         "/x/hybrid_c?q=storm",
+        f"{here}/c/clusters?k=20",
+        "/x/clusters_c",
+        "/x/projection_c",
         "/",
         "/x",
         "/x/embeddings",
@@ -130,6 +141,8 @@ def addresses(texts: list[str]) -> list[str]:
         if number % 5 == 0:
             found += [f"/x/t?_meaning=storm+{asked}", f"/x/hybrid_c?q=storm+{asked}", f"{here}/c/search?{asked}=1&q=x"]
             found += [f"{here}/c/search?q=x&k={asked}", f"{here}/c/search?q=x&title__{asked}=1"]
+            found += [f"/x/t?_cluster=c:{number + 1}", f"/x/t?_cluster={asked}", f"/x/cluster_c?cluster={number + 1}"]
+            found += [f"{here}/c/clusters?k={asked}", f"{here}/c/clusters?{asked}=1"]
             found += [f"{here}/c/ask?q=storm+{asked}&title__not={asked}", f"{here}/c/ask?q=x&k={asked}"]
     for number, name in enumerate(groups):
         table, item = tilde_encode(f"t{number}{name}"), tilde_encode(name)
@@ -141,6 +154,8 @@ def addresses(texts: list[str]) -> list[str]:
             f"/x/{table}/{item}",
             f"/x/{table}?_meaning=storm",
             f"/x/search_c{number}?q=storm",
+            f"{here}/c{number}/clusters",
+            f"/x/{table}?_cluster=c{number}:1",
             f"{here}/{llm}",
             f"{here}/{llm}/search?q=storm",
             f"{here}/{llm}/ask?q=storm",

@@ -8,9 +8,10 @@ from __future__ import annotations
 import click
 
 from datasette_embeddings.cli.answering import ask
+from datasette_embeddings.cli.clustering import clusters
 from datasette_embeddings.cli.evaluating import evaluate
 from datasette_embeddings.cli.importing import import_
-from datasette_embeddings.cli.looking import collections, embed_text, models, search, similar, status
+from datasette_embeddings.cli.looking import collections, embed_text, models, search, similar, status, verify
 from datasette_embeddings.cli.making import add, build, delete, embed, similarities
 from datasette_embeddings.cli.mapping import project
 
@@ -32,6 +33,7 @@ for command in (
     embed,
     embed_text,
     similarities,
+    clusters,
     project,
     search,
     similar,
@@ -39,6 +41,7 @@ for command in (
     evaluate,
     collections,
     status,
+    verify,
     models,
     delete,
     import_,

@@ -191,6 +191,28 @@ def status(database: Path, form: str) -> None:
         click.echo(line)
 
 
+@click.command()
+@click.argument("database", type=DATABASE)
+@says_errors
+def verify(database: Path) -> None:
+    """Look whether all that builds made in DATABASE is whole and true; exit 1, naming what is not.
+
+    Changes nothing. Rows of the sources are not read: whether these have changed is what `status` and `build --dry-run` tell.
+    """
+    from datasette_embeddings.catalog import collections as collections_of
+    from datasette_embeddings.database import connect, snapshot, translated
+    from datasette_embeddings.verification import broken
+
+    with closing(connect(database)) as conn, translated(database), snapshot(conn):
+        found = list(broken(conn))
+        count = len(collections_of(conn))
+    for line in found:
+        click.echo(line)
+    if found:
+        raise SystemExit(1)
+    click.echo(f"{database.name}: {count:,} {'collection' if count == 1 else 'collections'}, all as it should be")
+
+
 @click.group(invoke_without_command=True)
 @format_options
 @click.pass_context

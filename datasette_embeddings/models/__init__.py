@@ -50,6 +50,7 @@ PROVIDERS: dict[str, tuple[str, str]] = {
     "static": ("static", "token table shipped with the package; numpy only, English, no download"),
     "minilm": ("minilm", "all-MiniLM-L6-v2 by onnxruntime, English, 256 tokens"),
     "onnx": ("onnx", "onnx/FOLDER: a sentence model exported to ONNX"),
+    "words": ("words", "words/FILE: word vectors; numpy only, a text is the mean of the words that it knows"),
     "sentence-transformers": ("sentence_transformers", "sentence-transformers/NAME: any model of that library"),
     "openai": ("openai", "openai/NAME: OpenAI or any compatible server"),
     "llm": ("llm", "llm/NAME: any embedding model of the llm tool"),

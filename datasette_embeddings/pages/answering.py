@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 from datasette_embeddings import compat
 from datasette_embeddings.asking import Refused
@@ -65,6 +66,30 @@ async def place_of(datasette: Datasette, request: Request) -> Place:
 
     names = [tilde_decode(request.url_vars[name]) for name in ("database", "collection")]
     return await find_place(datasette, request.actor, *names)
+
+
+async def posted_fields(request: Request) -> list[tuple[str, str]]:
+    """Return the names and values of a form, or of a JSON object, that a page of this site sent; raises EmbeddingsError for what is neither.
+
+    Raises Datasette's Forbidden where another site's page sent it: 0.65 checks visitors with cookies only.
+    """
+    import orjson
+    from datasette.utils.asgi import Forbidden
+
+    if request.headers.get("sec-fetch-site", "none") not in {"same-origin", "none"}:
+        raise Forbidden("What costs this site time or money is asked for from its own pages")
+    body = await request.post_body()
+    if not request.headers.get("content-type", "").startswith("application/json"):
+        return parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
+    try:
+        found = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(value, (str, int, float)) for value in found.values()):
+        raise EmbeddingsError(
+            'the body is a JSON object of texts and numbers such as {"q": "..."}; found something else'
+        )
+    return [(name, str(value)) for name, value in found.items()]
 
 
 def json_answer(datasette: Datasette, body: dict[str, Any], headers: dict[str, str]) -> Response:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import urlencode
 
 from datasette_embeddings import chatting, compat, replying, site
 from datasette_embeddings.answers.citing import answer_dict, says_not_found
-from datasette_embeddings.errors import EmbeddingsError
 from datasette_embeddings.finding import as_number
 from datasette_embeddings.pages.answering import (
     NOT_INDEXED,
@@ -24,6 +23,7 @@ from datasette_embeddings.pages.answering import (
     is_json,
     json_answer,
     place_of,
+    posted_fields,
 )
 from datasette_embeddings.pages.search import OWN_ARGUMENTS, asks_by_post, chips_of, filter_pairs, require_filters
 
@@ -61,11 +61,9 @@ async def ask_page(datasette: Datasette, request: Request) -> Any:  # noqa: ANN4
 
 
 async def _posted(place: Place, request: Request) -> Any:  # noqa: ANN401
-    from datasette.utils.asgi import Forbidden, Response
+    from datasette.utils.asgi import Response
 
-    if request.headers.get("sec-fetch-site", "none") not in {"same-origin", "none"}:
-        raise Forbidden("Questions are asked from this site's own pages")  # 0.65 checks visitors with cookies only
-    fields = _fields(await request.post_body(), request.headers.get("content-type", ""))
+    fields = await posted_fields(request)
     own = dict(fields)
     text, k = own.get("q", ""), as_number(own.get("k"))
     pairs = require_filters([(name, value) for name, value in fields if name not in OWN_ARGUMENTS])
@@ -85,23 +83,6 @@ async def _posted(place: Place, request: Request) -> Any:  # noqa: ANN401
     if is_json(request):
         return json_answer(place.datasette, _as_dict(place, reply), headers)
     return await _page(place, request, reply, k, headers)
-
-
-def _fields(body: bytes, kind: str) -> list[tuple[str, str]]:
-    """Return the names and values of a form, or of a JSON object; raises EmbeddingsError for what is neither."""
-    if not kind.startswith("application/json"):
-        return parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
-    import orjson
-
-    try:
-        found = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        found = None
-    if not isinstance(found, dict) or not all(isinstance(value, (str, int, float)) for value in found.values()):
-        raise EmbeddingsError(
-            'the body is a JSON object of texts and numbers such as {"q": "..."}; found something else'
-        )
-    return [(name, str(value)) for name, value in found.items()]
 
 
 def ask_url(place: Place, text: str = "", k: int | None = None, pairs: Pairs = ()) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from datasette_embeddings import catalog, compat, queries, remembered
 from datasette_embeddings.finding import current
+from datasette_embeddings.grouping import largest
 from datasette_embeddings.pages.answering import (
     PRIVATE,
     explains,
@@ -27,12 +28,16 @@ if TYPE_CHECKING:
     from datasette.app import Datasette
     from datasette.utils.asgi import Request, Response
 
+    from datasette_embeddings.grouping import Cluster
     from datasette_embeddings.places import Place
     from datasette_embeddings.results import Result
     from datasette_embeddings.state import CollectionState
 
 EXAMPLE_ITEMS = 6
 """Items that a collection's page begins with, from all over it."""
+
+SHOWN_CLUSTERS = 6
+"""Of its clusters, the largest, that a collection's page names; their own page has all."""
 
 SHOWN_ISSUES = 50
 """Rows without a vector that a collection's page lists; the table of them has all."""
@@ -89,7 +94,9 @@ async def collection_page(datasette: Datasette, request: Request) -> Response:
     state = await state_of(place)
     if is_json(request):
         return json_answer(datasette, as_dict(place, state), await headers_of(place))
-    issues, examples = await place.run(lambda conn: (_issues(conn, place), _examples(conn, place)))
+    issues, examples, clusters = await place.run(
+        lambda conn: (_issues(conn, place), _examples(conn, place), _clusters(conn, place))
+    )
     held = await remembered.holdings_of(datasette, place.database)
     context = {
         "place": place,
@@ -98,6 +105,7 @@ async def collection_page(datasette: Datasette, request: Request) -> Response:
         "description": await description_of(place),
         "issues": issues,
         "examples": examples,
+        "clusters": clusters,
         "facets": await facets_of(place),
         "queries": [query for query in held.queries if query.collection == place.collection.name],
         "by_post": asks_by_post(place),
@@ -110,6 +118,11 @@ async def collection_page(datasette: Datasette, request: Request) -> Response:
 def _issues(conn: sqlite3.Connection, place: Place) -> list[tuple[str, str, str]]:
     tables, collection = current(conn, place)
     return catalog.issues(conn, collection, tables)[:SHOWN_ISSUES]
+
+
+def _clusters(conn: sqlite3.Connection, place: Place) -> list[Cluster]:
+    tables, collection = current(conn, place)
+    return largest(conn, tables, collection, SHOWN_CLUSTERS)
 
 
 def _examples(conn: sqlite3.Connection, place: Place) -> list[Result]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from datasette_embeddings import catalog
 from datasette_embeddings.finding import as_number, current, related_now, sql_url
 from datasette_embeddings.freshness import row_state
+from datasette_embeddings.grouping import brief, cluster_of
 from datasette_embeddings.pages.answering import (
     NOT_INDEXED,
     explains,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from datasette_embeddings.finding import Found
     from datasette_embeddings.freshness import RowState
+    from datasette_embeddings.grouping import Cluster
     from datasette_embeddings.places import Place
     from datasette_embeddings.results import Result
 
@@ -40,7 +42,7 @@ async def item_page(datasette: Datasette, request: Request) -> Response:
     place = await place_of(datasette, request)
     item = tilde_decode(request.url_vars["item"])
     k = as_number(request.args.get("k"))
-    shown, found, state = await place.run(lambda conn: _read(conn, place, item, k))
+    shown, found, state, cluster = await place.run(lambda conn: _read(conn, place, item, k))
     if shown is None:
         raise NotFound(f"No such item in {place.collection.name}")
     headers = {**await headers_of(place), **NOT_INDEXED}
@@ -54,6 +56,7 @@ async def item_page(datasette: Datasette, request: Request) -> Response:
             "url": place.row_url(item),
             "state": state.status,
             "note": state.note,
+            "cluster": cluster and {**brief(cluster), "url": place.cluster_url(cluster.number)},
             "related": [{**result.as_dict(), "url": place.row_url(result.id)} for result in found.results],
             "sql": found.sql,
             "params": found.parameters,
@@ -65,16 +68,19 @@ async def item_page(datasette: Datasette, request: Request) -> Response:
         "item": shown,
         "found": found,
         "state": state,
+        "cluster": cluster,
         "sql_url": await sql_url(place, found),
         "private": not await place.is_public(),
     }
     return await html_answer(datasette, request, "item.html", context, headers)
 
 
-def _read(conn: sqlite3.Connection, place: Place, item: str, k: int | None) -> tuple[Result | None, Found, RowState]:
+def _read(
+    conn: sqlite3.Connection, place: Place, item: str, k: int | None
+) -> tuple[Result | None, Found, RowState, Cluster | None]:
     tables, collection = current(conn, place)
     state = row_state(conn, tables, collection, item)
     found = related_now(conn, place, item, k)
     known = state.status != "unknown" or catalog.has_item(conn, collection, item, tables)
     shown = results_of(conn, tables, collection, [Hit(item, 1.0)], label=place.label) if known else []
-    return (shown[0] if shown else None), found, state
+    return (shown[0] if shown else None), found, state, cluster_of(conn, tables, collection, item)

@@ -21,7 +21,7 @@ from click.testing import CliRunner
 from datasette_embeddings.cli import embeddings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from playwright.sync_api import Browser
@@ -36,6 +36,13 @@ QUIET = (
     "--disable-component-update --disable-sync"
 ).split()
 """Options that keep the browser to the pages it is sent to; tests may run as root, for whom it has no sandbox."""
+
+DRAWING = [
+    *(option for option in QUIET if option != "--disable-gpu"),
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+]
+"""Options of a browser that draws by WebGL where there is no graphics processor, slowly and the same everywhere."""
 
 START_SECONDS = 60
 
@@ -102,7 +109,7 @@ def wait(address: str, server: subprocess.Popen) -> None:
 
 
 @contextmanager
-def running_browser() -> Iterator[Browser]:
+def running_browser(options: Sequence[str] = QUIET) -> Iterator[Browser]:
     """Start the browser of the machine; none is downloaded."""
     program = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:
@@ -110,6 +117,6 @@ def running_browser() -> Iterator[Browser]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=QUIET)
+        browser = playwright.chromium.launch(executable_path=program, args=list(options))
         yield browser
         browser.close()

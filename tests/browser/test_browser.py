@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
+import hard
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from datasette.utils import tilde_decode, tilde_encode
+from grouped import put_clusters
 from serving import HOSTILE, make_site, running_browser, served
 
 if TYPE_CHECKING:
@@ -35,15 +38,18 @@ PAGES = {
     "ask-filtered": f"{COLLECTION}/ask?q=who+won+the+final%3F&topic=sport&k=2",
     "ask-empty": f"{COLLECTION}/ask",
     "ask-nothing": f"{COLLECTION}/ask?q=flibbertigibbet+zorp",
+    "clusters": f"{COLLECTION}/clusters",
     "item": f"{COLLECTION}/item/news~2Frates",
     "without-vector": f"{COLLECTION}/item/news~2Fempty",
     "row": "/news/articles/news~2Frates",
     "table": "/news/articles?_meaning=money&_facet=topic",
+    "cluster": "/news/articles?_cluster=articles:1&_facet=topic",
     "query": "/news/hybrid_articles?q=money",
     "vectors": "/news/embeddings",
     "error": f"{SEARCH}?q=money&k=abc",
 }
 HOSTILE_ID = tilde_encode("news/hostile" + HOSTILE)
+CLUSTERS = [["news/hostile" + HOSTILE, "news/storm", "news/heat"], ["news/rates", "news/inflation"], ["news/tennis"]]
 HOSTILE_PATHS = [
     "/-/embeddings",
     COLLECTION,
@@ -56,6 +62,11 @@ HOSTILE_PATHS = [
     f"{COLLECTION}/item/{HOSTILE_ID}",
     f"{COLLECTION}/item/news~2Fstorm?k=9",
     f"/-/embeddings/news/{tilde_encode(HOSTILE)}/search",
+    f"{COLLECTION}/clusters",
+    f"{COLLECTION}/clusters?k={quote_plus(HOSTILE)}",
+    "/news/articles?_cluster=articles:1",
+    f"/news/articles?_cluster={quote_plus(HOSTILE)}",
+    "/news/clusters_articles",
     f"/news/articles/{HOSTILE_ID}",
     "/news/articles/news~2Fstorm",
     f"/news/articles?_meaning={quote_plus(HOSTILE)}",
@@ -67,7 +78,7 @@ HOSTILE_PATHS = [
 WIDTHS = (1280, 390)
 HEIGHT = 800
 
-DATASETTES = {"row", "table", "query", "vectors", "error"}
+DATASETTES = {"row", "table", "cluster", "query", "vectors", "error"}
 """Pages of Datasette itself, where only what we add to them is ours; 0.65 shows a query's SQL wider than a phone."""
 
 WCAG = {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
@@ -105,6 +116,9 @@ def site(built_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """The address of a site that this environment's Datasette serves."""
     folder = tmp_path_factory.mktemp("site")
     make_site(folder, built_once)
+    put_clusters(folder / "news.db", "articles", CLUSTERS, [HOSTILE, "money, rates"], json.dumps([HOSTILE, "money"]))
+    hard.change(folder / "news.db", "alter table articles add column year integer")
+    hard.change(folder / "news.db", "update articles set year = 2000 + rowid")
     with served(folder) as address:
         yield address
 
@@ -228,6 +242,7 @@ def test_dark_pages_are_ours_only(browser: Browser, site: str, scheme: str, dark
             ("collection", True),
             ("search", True),
             ("ask", True),
+            ("clusters", True),
             ("item", True),
             ("row", False),
         ]:
