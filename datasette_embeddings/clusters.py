@@ -1,4 +1,4 @@
-"""Groups of a collection's rows that mean about the same: k-means on unit vectors, seeded, and kept from build to build.
+"""Groups of a collection's rows that mean about the same: k-means (`kmeans`), kept from build to build.
 
 A build begins with the clusters that are there, so that a few edits move few rows. So, unlike similarities, clusters depend on what was before;
 `clusters` and `build --rebuild` begin anew.
@@ -6,19 +6,19 @@ A build begins with the clusters that are there, so that a few edits move few ro
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
-from warnings import catch_warnings, simplefilter
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from datasette_embeddings import kmeans
 from datasette_embeddings.catalog import NEXT
 from datasette_embeddings.cluster_names import Name, named
 from datasette_embeddings.derived import Derived
-from datasette_embeddings.errors import MissingExtra
-from datasette_embeddings.vectors import FLOAT32, encode, score_rows
+from datasette_embeddings.vectors import FLOAT32, encode
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,17 +28,11 @@ if TYPE_CHECKING:
 
     Places = NDArray[np.int64]
 
-SEED = 0
-
 MOST_AUTO = 100
 """Clusters that `auto` makes at most: a list of more is not read."""
 
 SETTLED = 1.5
 """`auto` keeps the number of clusters that there are until it would make this many times as many, or as few."""
-
-SAMPLE_ROWS = 4_096
-SAMPLE_A_CLUSTER = 32
-"""Rows that first centres are sought among, in all or for each cluster, whichever is more: the rounds that look at all rows are then few."""
 
 SCORED_AT_ONCE = 8_192
 
@@ -120,11 +114,16 @@ def stored(vectors: Vectors) -> Before:
 def cluster(vectors: Vectors, wanted: str, before: Before) -> Clusters:
     """Return the clusters of a collection's rows, numbered as those before whose members they mostly have; by size where there are none."""
     rows = vectors.matrix.rows
+    if not len(rows):
+        return Clusters([], np.zeros((0, rows.shape[1]), np.float32), np.zeros(0, np.int64), np.zeros(0))
     kept = 0 if vectors.anew or wanted != vectors.collection.clusters else len(before.numbers)
     number = _number(len(rows), wanted, kept)
-    begun = _completed(before.centroids, rows, number) if kept and kept * SETTLED >= number else None
-    places = k_means(rows, number, begun)
-    return _numbered(vectors, places, before) if before.numbers and not vectors.anew else _by_size(rows, places)
+    goes_on = kept and kept * SETTLED >= number
+    found = kmeans.go_on(rows, _completed(before.centroids, rows, number)) if goes_on else kmeans.cluster(rows, number)
+    numbers = _by_size(found) if vectors.anew or not before.numbers else _numbered(vectors, found, before)
+    order = np.argsort(numbers)
+    places = np.argsort(order)[found.labels]
+    return Clusters([numbers[place] for place in order], found.centroids[order], places, found.scores)
 
 
 def _number(count: int, wanted: str, kept: int) -> int:
@@ -136,40 +135,6 @@ def _number(count: int, wanted: str, kept: int) -> int:
         return min(int(wanted), count)
     fitting = min(max(1, round(math.sqrt(count / 2))), MOST_AUTO, max(count, 0))
     return kept if kept and kept / SETTLED <= fitting <= kept * SETTLED else fitting
-
-
-def k_means(rows: Vector, number: int, begun: Vector | None = None) -> Places:
-    """Return the cluster of each unit row (n, d), from 0, *number* at most: fewer where fewer rows are different.
-
-    It goes on from the centres *begun* (number, d) where these are given.
-    """
-    if number <= 1 or len(rows) <= 1:
-        return np.zeros(len(rows), np.int64)
-    centres = begun if begun is not None and len(begun) == number else _begin(rows, number)
-    labels = _fit(rows, number, np.ascontiguousarray(centres)).labels_
-    return np.unique(labels, return_inverse=True)[1].astype(np.int64)
-
-
-def _begin(rows: Vector, number: int) -> Vector:
-    """Return centres found in a sample of the rows; k-means++ chooses where these begin."""
-    size = max(SAMPLE_ROWS, SAMPLE_A_CLUSTER * number)
-    sample = rows
-    if len(rows) > size:
-        chosen = np.random.default_rng(SEED).choice(len(rows), size, replace=False)
-        sample = rows[np.sort(chosen)]
-    centres: Vector = _fit(sample, number, "k-means++").cluster_centers_
-    return centres
-
-
-def _fit(rows: Vector, number: int, begun: object) -> Any:  # noqa: ANN401
-    """Return scikit-learn's k-means of rows; it does not warn of rows that are too few, or all alike."""
-    try:
-        from sklearn.cluster import KMeans
-    except ImportError:
-        raise MissingExtra("making clusters", "clusters") from None
-    with catch_warnings():
-        simplefilter("ignore")
-        return KMeans(number, init=begun, n_init=1, random_state=SEED).fit(rows)
 
 
 def _completed(centroids: Vector, rows: Vector, number: int) -> Vector:
@@ -189,53 +154,31 @@ def _nearest(rows: Vector, centres: Vector) -> Vector:
     return np.concatenate([(rows[start : start + SCORED_AT_ONCE] @ centres.T).max(axis=1) for start in parts])
 
 
-def _by_size(rows: Vector, places: Places) -> Clusters:
-    """Return clusters numbered from 1, the largest first; of equal ones that whose first row comes first."""
-    sizes = np.bincount(places)
-    first = np.array([np.argmax(places == place) for place in range(len(sizes))])
-    order = np.lexsort((first, -sizes))
-    return _clusters(rows, np.argsort(order)[places], list(range(1, len(sizes) + 1)))
+def _by_size(found: kmeans.Clustering) -> list[int]:
+    """Return the number of each cluster: from 1, the largest first; of equal ones that whose first row comes first."""
+    _, first, sizes = np.unique(found.labels, return_index=True, return_counts=True)
+    numbers = np.empty(len(sizes), np.int64)
+    numbers[np.lexsort((first, -sizes))] = np.arange(1, len(sizes) + 1)
+    return [int(number) for number in numbers]
 
 
-def _numbered(vectors: Vectors, places: Places, before: Before) -> Clusters:
-    """Return clusters with the numbers of those before whose remaining members they mostly have, others with numbers not given before."""
-    from scipy.optimize import linear_sum_assignment
+def _numbered(vectors: Vectors, found: kmeans.Clustering, before: Before) -> list[int]:
+    """Return the number of each cluster: that of the one before of whose remaining members it has more than half, the most where there are several.
 
-    place_of = {number: place for place, number in enumerate(before.numbers)}
-    count = int(places.max(initial=-1)) + 1
-    was = np.array([place_of.get(before.members.get(item, 0), -1) for item in vectors.matrix.ids], np.int64)
-    shared = np.zeros((len(before.numbers), count), np.int64)
-    np.add.at(shared, (was[was >= 0], places[was >= 0]), 1)
-    old, new = linear_sum_assignment(shared, maximize=True)
-    mostly = 2 * shared[old, new] > shared[old].sum(axis=1)
-    numbers = {int(place): before.numbers[was] for was, place in zip(old[mostly], new[mostly], strict=True)}
-    free = iter(range(max(before.numbers) + 1, max(before.numbers) + 1 + count))
-    given = np.array([numbers[place] if place in numbers else next(free) for place in range(count)], np.int64)
-    order = np.argsort(given)
-    return _clusters(vectors.matrix.rows, np.argsort(order)[places], given[order].tolist())
-
-
-def _clusters(rows: Vector, places: Places, numbers: list[int]) -> Clusters:
-    """Return the clusters of rows whose places are known: each centroid is the direction of the mean, summed in float64 in the order of the rows.
-
-    Where members cancel out, the first of them stands for all.
+    Others get numbers that were not given before.
     """
-    order = np.argsort(places, kind="stable")
-    starts = np.searchsorted(places[order], np.arange(len(numbers)))
-    sums = (
-        np.add.reduceat(rows[order], starts, axis=0, dtype=np.float64) if len(numbers) else np.zeros((0, rows.shape[1]))
-    )
-    norms = np.linalg.norm(sums, axis=1, keepdims=True)
-    nowhere = norms[:, 0] < np.finfo(np.float32).eps * np.sqrt(len(rows))
-    for place in np.flatnonzero(nowhere):
-        sums[place] = rows[np.argmax(places == place)]
-    norms = np.linalg.norm(sums, axis=1, keepdims=True)
-    centroids = (sums / norms).astype(np.float32)
-    scores = np.empty(len(rows))
-    for start in range(0, len(rows), SCORED_AT_ONCE):
-        part = slice(start, start + SCORED_AT_ONCE)
-        scores[part] = score_rows(rows[part], centroids[places[part]])
-    return Clusters(numbers, centroids, places, scores)
+    shared: dict[tuple[int, int], int] = {}
+    remaining: dict[int, int] = {}
+    for item, label in zip(vectors.matrix.ids, found.labels.tolist(), strict=True):
+        if (was := before.members.get(item)) is not None:
+            shared[was, label] = shared.get((was, label), 0) + 1
+            remaining[was] = remaining.get(was, 0) + 1
+    numbers: dict[int, int] = {}
+    for (was, label), count in sorted(shared.items(), key=lambda pair: (-pair[1], pair[0])):
+        if 2 * count > remaining[was]:
+            numbers.setdefault(label, was)
+    free = itertools.count(max(before.numbers) + 1)
+    return [numbers[label] if label in numbers else next(free) for label in range(len(found.centroids))]
 
 
 def _central(found: Clusters, count: int) -> Places:

@@ -90,7 +90,7 @@ def all_neighbors(
     Equal rows are computed once, so that a table of one text repeated costs no more than one of distinct texts. With a *checkpoint*, it
     goes on where an earlier call with the same rows and k was ended.
     """
-    first, group = _distinct(matrix)
+    first, group = distinct(matrix)
     if len(first) == len(matrix):
         return _all_distinct(matrix, k, progress, checkpoint)
     return _for_members(_all_distinct(matrix[first], k, progress, checkpoint), matrix, first, group, k)
@@ -139,7 +139,7 @@ def _likest_first(matrix: Vector) -> list[tuple[slice, slice]]:
     return [(blocks[i], blocks[j]) for i, j in zip(left[order].tolist(), right[order].tolist(), strict=True)]
 
 
-def _distinct(matrix: Vector) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def distinct(matrix: Vector) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the positions (g,) of the first of each set of equal rows, ascending, and the set (n,) of each row.
 
     Equal rows have equal products with one random vector; only rows whose product is not theirs alone are compared.
@@ -204,11 +204,18 @@ def neighbors_of(
 
     def tile(pair: tuple[slice, slice]) -> None:
         left, right = pair
-        product = engine.chosen[left] @ matrix[right].T
-        itself = np.flatnonzero((rows[left] >= right.start) & (rows[left] < right.stop))
-        product[itself, rows[left][itself] - right.start] = -np.inf
-        engine.offer(left, right, product)
-        items, places = _reaching(product.T, low[right])
+        found = engine.left_by_bounds(left, right, low[right])
+        if found:
+            places, items, products = found
+            engine.add(left, places, items + right.start, products)
+            reaching = products >= low[right][items]
+            items, places = items[reaching], places[reaching]
+        else:
+            product = engine.chosen[left] @ matrix[right].T
+            itself = np.flatnonzero((rows[left] >= right.start) & (rows[left] < right.stop))
+            product[itself, rows[left][itself] - right.start] = -np.inf
+            engine.offer(left, right, product)
+            items, places = _reaching(product.T, low[right])
         items, others = items + right.start, rows[left][places]
         scores = engine.scores(items, others)
         before = (scores > floors[items]) | ((scores == floors[items]) & (others < last[items]))

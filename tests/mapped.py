@@ -18,7 +18,7 @@ PLACES = {
     "news/storm": (-1.0, 1.0),
     "news/heat": (-0.6, 1.4),
     "news/vaccine": (1.0, -1.0),
-    "news/hospital": (1.4, -1.4),
+    "news/hospital": (1.4, -2.6),
 }
 CLUSTERS = ("prices, rates", "final, cup", "storm, heat", "doctors, nurses")
 """Names of clusters; the first two articles are the first, and so on."""

@@ -227,13 +227,6 @@ def test_a_wrong_number(tmp_path: Path, wanted: str) -> None:
     assert "auto, or a number from 0" in hard.run("clusters", path, "notes", "--", wanted, expect=2).output
 
 
-def test_without_scikit_learn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error names the command that brings it."""
-    path = make(tmp_path / "n.db")
-    monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
-    assert "pip install 'datasette-embeddings-suite[clusters]'" in build(path, expect=1)
-
-
 def chat_config(path: Path, server: ChatServer) -> Path:
     config = path.with_name("chat.yml")
     config.write_text(json.dumps({"models": {"openai/chat": {"base_url": server.url, "timeout": 5, "max_retries": 0}}}))
@@ -272,13 +265,18 @@ def test_titles_by_a_chat_model(tmp_path: Path, naps: list[float]) -> None:
         assert naps
 
 
-def test_texts_leave_this_machine_only_when_somebody_agrees(tmp_path: Path) -> None:
+def test_texts_leave_this_machine_only_when_somebody_agrees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is sent, and nothing changes, before."""
     path = make(tmp_path / "n.db")
     build(path)
     terms = labels(path)
+    monkeypatch.setenv("OPENAI_API_KEY", "of-nobody")
     config = path.with_name("chat.yml")
-    config.write_text(json.dumps({"models": {"openai/chat": {"base_url": "http://192.0.2.1:9/v1"}}}))
+    config.write_text(
+        json.dumps(
+            {"models": {"openai/chat": {"base_url": "https://192.0.2.1:9/v1", "api_key": {"$env": "OPENAI_API_KEY"}}}}
+        )
+    )
     said = hard.run("clusters", path, "notes", 4, "--summarize", "openai/chat", "-c", config, expect=1).output
     assert "add --yes" in said
     assert labels(path) == terms

@@ -87,10 +87,10 @@ def test_bounds_and_order_change_nothing(tried, kind, size):
     assert any(tried)
 
 
-@pytest.mark.parametrize("kind", [plain, repeated, tied])
-def test_who_enters_the_lists_of_others(kind):
+@pytest.mark.parametrize(("kind", "size"), [(plain, 6), (repeated, 6), (tied, 6), (spread, 64), (tied, 96)])
+def test_who_enters_the_lists_of_others(tried, kind, size):
     """Some rows, compared with all, enter lists of the others where they rank before the last entry, the best k of them."""
-    matrix = kind(np.random.default_rng(3), 1_200, 6)
+    matrix = kind(np.random.default_rng(3), 1_200, size)
     some = np.arange(0, len(matrix), 5)
     last = np.random.default_rng(4).integers(0, len(matrix), len(matrix))
     floors = score_rows(matrix, matrix[last])
@@ -103,6 +103,7 @@ def test_who_enters_the_lists_of_others(kind):
         ranked = sorted((-score, other) for score, other in zip(scores, some, strict=True) if other != row)
         expected += [(row, other, -score) for score, other in ranked if (score, other) < (-floors[row], last[row])][:10]
     assert listed(entrants) == expected
+    assert any(tried)
 
 
 def test_bounds_of_no_use_are_soon_left_alone():

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from datasette_embeddings import compat, mapping
+from datasette_embeddings import compat, mapping, remembered
 from datasette_embeddings.database import snapshot
 from datasette_embeddings.errors import EmbeddingsError
 from datasette_embeddings.finding import current
@@ -115,7 +115,6 @@ async def drawn_of(place: Place) -> Drawn | None:
 
 async def read_whole(place: Place, what: Hashable, read: Callable[[sqlite3.Connection], Found]) -> Found:
     """Return what is read of all items of a collection, which may take longer than a query of a visitor may."""
-    from datasette_embeddings import remembered
 
     def reading(conn: sqlite3.Connection) -> Found:
         with snapshot(conn):
@@ -256,33 +255,17 @@ async def drawn_or_404(datasette: Datasette, request: Request) -> tuple[Place, D
     return place, drawn
 
 
-async def _bytes(place: Place, request: Request, body: bytes, lasting: bool) -> Any:  # noqa: ANN401
+async def _bytes(place: Place, request: Request, body: bytes, lasting: bool) -> Response:
     """Return bytes, or that those which the browser has are still right. *lasting*: the address names this content."""
-    headers = await headers_of(place)
+    from datasette.utils.asgi import Response
+
+    headers, status = await headers_of(place), 200
     if not headers:
         tag = f'"{mapping.digest(body)}"'
         headers = {**(FOREVER if lasting else {"Cache-Control": "no-cache"}), "ETag": tag}
         if request.headers.get("if-none-match") == tag:
-            return Bytes(b"", headers, 304)
-    return Bytes(body, headers)
-
-
-class Bytes:
-    """A response of bytes; Datasette's own encodes text."""
-
-    def __init__(self, body: bytes, headers: dict[str, str], status: int = 200) -> None:
-        self.body = body
-        self.headers = headers
-        self.status = status
-
-    async def asgi_send(self, send: Callable[[dict[str, Any]], Any]) -> None:
-        """Send the response."""
-        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(len(self.body)), **self.headers}
-        if self.status == 304:
-            del headers["Content-Type"], headers["Content-Length"]
-        raw = [[name.lower().encode(), value.encode()] for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": self.status, "headers": raw})
-        await send({"type": "http.response.body", "body": self.body})
+            body, status = b"", 304
+    return Response(body, status, headers, "application/octet-stream")
 
 
 async def sql_url(place: Place, whole: Map) -> str | None:
