@@ -27,17 +27,27 @@ ROOT = Path(__file__).parent.parent
 IMAGES = ROOT / "docs" / "images"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 START_SECONDS = 60
+DRAWING_SECONDS = 4
+"""A map draws itself by software here, after it has its points."""
+
 MAX_BYTES = 150_000
 
 WIDTH = 1280
 PAGES = {
     "home.png": ("/", 800),
     "search.png": ("/-/embeddings/demo/articles/search?q=slow+down+so+that+a+site+does+not+block+me", 800),
+    "map.png": ("/-/embeddings/demo/articles/map", 900),
+    "clusters.png": ("/-/embeddings/demo/articles/clusters", 800),
+    "spectrum.png": (
+        "/-/embeddings/demo/sentences/spectrum?q=Justice+is+more+than+the+law.+She+put+the+brick+on+the+wall.+Doubt+is+where+learning+begins."
+        "+The+kettle+stood+on+the+stove.",
+        800,
+    ),
     "related.png": ("/demo/functions/datasette~2Fapp~2Epy~3ADatasette~2E_register_renderers", 640),
 }
 """File -> (address, height in pixels)."""
 
-QUIET = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
+QUIET = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-first-run", "--disable-background-networking", "--disable-sync")
 
 
 def main(site: Path) -> int:
@@ -94,6 +104,7 @@ def take(page: Page, url: str, target: Path, height: int) -> None:
     """Write a picture of a page, in few colours where pngquant is there to choose them."""
     page.set_viewport_size({"width": WIDTH, "height": height})
     page.goto(url, timeout=START_SECONDS * 1000)
+    page.wait_for_timeout(DRAWING_SECONDS * 1000)
     page.screenshot(path=target)
     quantizer = shutil.which("pngquant")
     if quantizer:
