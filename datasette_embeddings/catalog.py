@@ -136,6 +136,11 @@ class Collection:
         return (self.table,) if self.table else tuple((self.source or {}).get("reads", ()))
 
     @property
+    def images(self) -> bool:
+        """Whether its items are pictures, each with a thumbnail."""
+        return bool((self.source or {}).get("image") or (self.source or {}).get("images"))
+
+    @property
     def queryable(self) -> bool:
         """Whether the name can be part of a query's name."""
         return bool(QUERYABLE.match(self.name))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from datasette_embeddings import catalog
 from datasette_embeddings.labels import joinable
 from datasette_embeddings.rows import source_row
-from datasette_embeddings.sources import content_hash, content_of
+from datasette_embeddings.sources import content_hash, text_of
 from datasette_embeddings.splitting import Piece, embedded_text
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _row_texts(conn: sqlite3.Connection, collection: Collection, rows: Iterable[
     if not joinable(conn, collection):
         return {}
     prepend = len((collection.source or {}).get("prepend", ""))
-    contents = {row: content_of(collection, source_row(conn, collection, row) or {}) for row in rows}
+    contents = {row: text_of(collection, source_row(conn, collection, row) or {}) for row in rows}
     return {row: content[prepend:] for row, content in contents.items() if content is not None}
 
 

@@ -46,7 +46,7 @@ class CollectionConfig:
 
     Rows come from *table* (its *columns*, *key* and *where*) or from *sql*, whose first column is the id.
     *chunk*: tokens of one chunk, 0 for as many as suit the model; None where rows are embedded whole. *clusters*, *projection* and *labels* as in
-    `catalog.Stages`.
+    `catalog.Stages`. *image*: the column of pictures, or of their paths below the folder *images*, in place of texts.
     """
 
     name: str
@@ -65,6 +65,8 @@ class CollectionConfig:
     clusters: str | None = None
     projection: str | None = None
     labels: str | None = None
+    image: str | None = None
+    images: str | None = None
 
 
 @dataclass(frozen=True)
@@ -151,8 +153,11 @@ def _collection(name: str, value: object, place: str) -> CollectionConfig:
         raise ConfigError(
             f"{place}: {useless[0]!r} belongs to `table`; with `sql`, the query itself chooses columns and rows, the id first"
         )
-    if value.get("table") and bool(value.get("columns")) == bool(value.get("template")):
-        raise ConfigError(f"{place}: say what is embedded of each row, by `columns: [..]` or `template: ...`")
+    if value.get("table") and sum(bool(value.get(key)) for key in ("columns", "template", "image")) != 1:
+        raise ConfigError(
+            f"{place}: say what is embedded of each row, by `columns: [..]`, `template: ...` or `image: COLUMN`, one of them"
+        )
+    _check_image(value, place)
     similarities = _typed(value.get("similarities", 10), int, f"{place}: similarities")
     if not 0 <= similarities <= MAX_SIMILARITIES:
         raise ConfigError(f"{place}: similarities is a number from 0 to {MAX_SIMILARITIES}; found {similarities}")
@@ -173,7 +178,22 @@ def _collection(name: str, value: object, place: str) -> CollectionConfig:
         clusters=_clusters(value.get("clusters"), f"{place}: clusters"),
         projection=_projection(value.get("projection"), f"{place}: projection"),
         labels=_labels(value, f"{place}: labels"),
+        image=_optional(value, "image", place),
+        images=_optional(value, "images", place),
     )
+
+
+def _check_image(collection: Mapping[str, object], place: str) -> None:
+    """Raise ConfigError for settings of a collection that do not go with pictures, or need them."""
+    if collection.get("images") and not collection.get("image"):
+        raise ConfigError(
+            f"{place}: `images` is the folder of pictures that a column names; name that column by `image: COLUMN`"
+        )
+    useless = [key for key in ("sql", "chunk") if collection.get("image") and collection.get(key)]
+    if useless:
+        raise ConfigError(
+            f"{place}: `image` is a column of `table`, whose pictures are embedded whole; remove {useless[0]!r}"
+        )
 
 
 def _clusters(value: object, place: str) -> str | None:

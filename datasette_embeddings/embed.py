@@ -13,19 +13,20 @@ import time
 from bisect import insort
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from datasette_embeddings import vectors
 from datasette_embeddings.catalog import parent_of
 from datasette_embeddings.database import column_names
-from datasette_embeddings.errors import BudgetExceeded, StoreError
+from datasette_embeddings.errors import BudgetExceeded, SourceError, StoreError
 from datasette_embeddings.limits import WINDOW_CHARACTERS, WINDOW_ITEMS
 from datasette_embeddings.models.base import NO_KNOWN_WORD
 from datasette_embeddings.sources import content_hash
 from datasette_embeddings.store import StoredItem
-from datasette_embeddings.tables import has_own_tables
+from datasette_embeddings.tables import has_own_tables, own_tables
+from datasette_embeddings.thumbnails import Thumbnail, thumbnails
 from datasette_embeddings.vectors import FLOAT32
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ SPECIMEN_CHARACTERS = 2_000
 
 PENDING_DDL = """
 create table texts (hash blob primary key, content, size integer, embedding blob) without rowid;
+create table thumbnails (hash blob primary key, type text, width integer, height integer, data blob);
 create table items (id text primary key, hash blob, metadata text) without rowid;
 create index items_hash on items (hash);
 create table chunks (id text primary key, row text, position, start, "end", heading, hash blob, row_hash blob) without rowid;
@@ -174,12 +176,13 @@ class Stored:
     """What is stored of a collection. *items*: what `known_items` gives.
 
     *refused*: row -> (hash, status, reason) of texts that the model gave no vector for; it is not asked again.
-    *chunks*: what `known_chunks` gives, for a collection in chunks.
+    *chunks*: what `known_chunks` gives, for a collection in chunks. *pictured*: items that have a thumbnail.
     """
 
     items: Known = field(default_factory=dict)
     refused: Mapping[str, tuple[bytes, str, str]] = field(default_factory=dict)
     chunks: Mapping[str, tuple[bytes, list[tuple[str, bytes]]]] = field(default_factory=dict)
+    pictured: Ids[str] = frozenset()
 
 
 def stored(conn: sqlite3.Connection, tables: Tables | None, collection: Collection | None) -> Stored:
@@ -190,6 +193,7 @@ def stored(conn: sqlite3.Connection, tables: Tables | None, collection: Collecti
         known_items(conn, tables, collection),
         refused_items(conn, tables, collection),
         known_chunks(conn, tables, collection) if collection.chunk else {},
+        pictured_items(conn, tables, collection) if collection.images else frozenset(),
     )
 
 
@@ -268,7 +272,8 @@ class _Rows:
         known = self.before.items.get(row.id)
         digest = content_hash(row.content)
         self.plan.look_at(digest, row.content)
-        if known == (digest, row.metadata, self.store_content):
+        shown = isinstance(row.content, str) or row.id in self.before.pictured
+        if known == (digest, row.metadata, self.store_content) and shown:
             self.plan.current += 1
             return
         self._count(known is not None)
@@ -344,6 +349,14 @@ def known_items(conn: sqlite3.Connection, tables: Tables, collection: Collection
         [collection.id],
     )
     return {item: (digest, metadata, bool(stored)) for item, digest, metadata, stored in rows}
+
+
+def pictured_items(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> Ids[str]:
+    """Return the items that have a thumbnail; none in a file of an earlier release."""
+    if tables.plain("thumbnails") not in own_tables(conn, tables):
+        return frozenset()
+    rows = conn.execute(f"select id from {tables.thumbnails} where collection_id = ?", [collection.id])
+    return {item for (item,) in rows}
 
 
 def known_chunks(
@@ -423,6 +436,8 @@ def embed_pending(
         progress(writer.outcome.embedded)
     try:
         for hashes, contents in _windows(work):
+            if isinstance(contents[0], bytes):
+                hashes, contents = writer.draw(hashes, contents)  # noqa: PLW2901 - those that can be opened
             if budget:
                 budget.allow(model, contents)
             for positions, embedded in model.embed_many(contents, "document", prompt):
@@ -458,14 +473,15 @@ def _settle_chunks(work: Plan) -> None:
     work.pending.executemany("delete from chunks where id = ?", [(item,) for item in work.failed])
 
 
-def _windows(work: Plan) -> Iterator[tuple[list[bytes], list[str | bytes]]]:
-    """Yield (hashes, contents) of texts without a vector, shortest first, bounded in number and size."""
+def _windows(work: Plan, *, reused: bool = False) -> Iterator[tuple[list[bytes], list[Any]]]:
+    """Yield (hashes, contents) of texts without a vector, or of those *reused*, shortest first, bounded in number and size."""
+    which = "embedding is not null" if reused else "embedding is null"
     # Made now and not before: while rows come in, it would only cost. Without it every window reads all texts.
-    work.pending.execute("create index if not exists texts_size on texts (size, hash) where embedding is null")
+    work.pending.execute(f"create index if not exists texts_size_{int(reused)} on texts (size, hash) where {which}")
     after: tuple[int, bytes] = (-1, b"")
     while True:
         rows = work.pending.execute(
-            "select hash, content, size from texts where embedding is null and (size, hash) > (?, ?) "
+            f"select hash, content, size from texts where {which} and (size, hash) > (?, ?) "
             "order by size, hash limit ?",
             [*after, WINDOW_ITEMS],
         ).fetchall()
@@ -496,15 +512,25 @@ class _Writer:
 
     def write_reused(self) -> None:
         """Write the rows whose text has a vector already."""
-        hashes = [row[0] for row in self.work.pending.execute("select hash from texts where embedding is not null")]
-        for start in range(0, len(hashes), HASHES_AT_ONCE):
-            part = hashes[start : start + HASHES_AT_ONCE]
-            marks = ", ".join("?" * len(part))
-            known = dict(
-                self.work.pending.execute(f"select hash, embedding from texts where hash in ({marks})", part).fetchall()
-            )
-            self.outcome.reused += self._add(known)
-            self.flush()
+        for known, contents in _windows(self.work, reused=True):
+            hashes = self.draw(known, contents)[0] if isinstance(contents[0], bytes) else known
+            for start in range(0, len(hashes), HASHES_AT_ONCE):
+                part = hashes[start : start + HASHES_AT_ONCE]
+                sql = f"select hash, embedding from texts where hash in ({', '.join('?' * len(part))})"
+                self.outcome.reused += self._add(dict(self.work.pending.execute(sql, part).fetchall()))
+                self.flush()
+
+    def draw(self, hashes: Sequence[bytes], files: Sequence[bytes]) -> tuple[list[bytes], list[str | bytes]]:
+        """Make the thumbnails of image files; returns (hashes, files) of those that can be opened, the others get no vector."""
+        made = list(zip(hashes, files, thumbnails(files), strict=True))
+        for digest, _, found in made:
+            if isinstance(found, SourceError):
+                self._fail(digest, str(found))
+        drawn = [(digest, file, found) for digest, file, found in made if not isinstance(found, SourceError)]
+        self.work.pending.executemany(
+            "insert or replace into thumbnails values (?, ?, ?, ?, ?)", [(digest, *found) for digest, _, found in drawn]
+        )
+        return [digest for digest, *_ in drawn], [file for _, file, _ in drawn]
 
     def take(self, hashes: Sequence[bytes], embedded: Embedded) -> int:
         """Take one batch of a model's answers; returns how many rows have a vector by it."""
@@ -555,12 +581,14 @@ class _Writer:
             part = hashes[start : start + HASHES_AT_ONCE]
             content = "t.content" if self.store_content else "null"
             rows = self.work.pending.execute(
-                f"select i.id, i.hash, i.metadata, {content} from items i join texts t on t.hash = i.hash "
+                f"select i.id, i.hash, i.metadata, {content}, n.type, n.width, n.height, n.data from items i "
+                "join texts t on t.hash = i.hash left join thumbnails n on n.hash = i.hash "
                 f"where i.hash in ({', '.join('?' * len(part))})",
                 part,
             )
             self.buffer += [
-                _stored(item, vectors[digest], digest, meta, content) for item, digest, meta, content in rows
+                _stored(item, vectors[digest], digest, meta, content, thumbnail)
+                for item, digest, meta, content, *thumbnail in rows
             ]
         self.outcome.embedded += len(self.buffer) - before
         return len(self.buffer) - before
@@ -574,7 +602,15 @@ class _Writer:
         self.buffer, self.tokens, self.flushed = [], 0, time.monotonic()
 
 
-def _stored(item: str, vector: bytes, digest: bytes, metadata: str | None, content: str | bytes | None) -> StoredItem:
+def _stored(
+    item: str,
+    vector: bytes,
+    digest: bytes,
+    metadata: str | None,
+    content: str | bytes | None,
+    thumbnail: Sequence[Any],
+) -> StoredItem:
     text = content if isinstance(content, str) else None
     blob = content if isinstance(content, bytes) else None
-    return StoredItem(item, vector, text, blob, digest, metadata)
+    drawn = None if thumbnail[0] is None else Thumbnail(*thumbnail)
+    return StoredItem(item, vector, text, blob, digest, metadata, drawn)

@@ -90,7 +90,9 @@ def text_index(conn: sqlite3.Connection, tables: Tables, collection: Collection)
 
 
 def embedded_columns(collection: Collection) -> tuple[str, ...]:
-    """Return the columns whose text is embedded, as far as that is known."""
+    """Return the columns whose text is embedded, as far as that is known; none of a collection of pictures."""
+    if collection.images:
+        return ()
     columns = tuple((collection.source or {}).get("columns", ()))
     return columns or (templating.names(collection.template) if collection.table and collection.template else ())
 
@@ -187,7 +189,7 @@ def supported(conn: sqlite3.Connection) -> bool:
 
 def is_behind(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> bool:
     """Tell whether the index is not that of the items as they are now."""
-    if not supported(conn):
+    if not supported(conn) or collection.images:
         return False
     if has_own(conn, collection):
         return collection.full_text is not None

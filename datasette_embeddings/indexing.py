@@ -39,7 +39,7 @@ def text_change(store: Store, collection: Collection, task: Task, name: str) -> 
     A new index is written aside here. *name*: of the collection once the build is done.
     """
     conn, tables, removed = store.conn, store.tables, task.plan.removed
-    if not fulltext.supported(conn):
+    if not fulltext.supported(conn) or collection.images:
         return None
     if fulltext.has_own(conn, collection):
         return TextChange(everything=True) if collection.full_text else None

@@ -38,6 +38,21 @@ MAX_TEXT_CHARACTERS = 2_000_000
 MAX_FILE_BYTES = 50_000_000
 """Largest single file that `--files` reads."""
 
+MAX_IMAGE_BYTES = 20_000_000
+"""Largest image file that is read: a camera's JPEG of 50 megapixels has as many."""
+
+MAX_IMAGE_PIXELS = 40_000_000
+"""Larger than the picture of nearly any camera or scanner; decoded as RGB it takes 120 MB of memory."""
+
+ENOUGH_PIXELS = 4_000_000
+"""Of a larger picture every second pixel is looked at, or every third: models read 0.05 to 0.3 megapixels."""
+
+THUMBNAIL_PIXELS = 320
+"""Longer side of a thumbnail: two beside each other fill a phone, sharply, and sixty of them are well below 1 MB."""
+
+THUMBNAIL_QUALITY = 75
+"""Of WebP: a picture of this size has 5 to 15 kB, and nobody sees what is lost."""
+
 MAX_WORD_VECTOR_BYTES = 4_000_000_000
 """Largest table of word vectors that is unpacked into memory: the largest published, of three million words and 300 dimensions, takes
 3.6 GB. One in a `.npy` file is read where it lies, and may be larger."""

@@ -161,6 +161,7 @@ def plan_one(
         spec = replace(spec, source=spec.source.resolve(reader))
     existing = _find(reader, tables, spec.name)
     _check_owner(existing, spec)
+    _check_modality(spec, model)
     cutter = chunker(spec, model)
     prompts = prompts_for(spec, model)
     wanted = fingerprint(spec, model, cutter, prompts)
@@ -216,6 +217,20 @@ def _check_owner(existing: Collection | None, spec: Spec) -> None:
     if "embed" in {spec.owner, existing.owner}:
         raise ConfigError(
             f"the collection {spec.name!r} was made by `{existing.owner}`; delete it first, or use another name"
+        )
+
+
+def _check_modality(spec: Spec, model: EmbeddingModel) -> None:
+    """Raise ConfigError for a model that cannot embed what the source holds."""
+    wanted = "image" if spec.images else "text"
+    if wanted not in model.modalities:
+        raise ConfigError(
+            f"{spec.name}: {model.name} embeds {' and '.join(sorted(model.modalities))}, and the source holds {wanted}s; "
+            + (
+                "choose a model of pictures, such as sentence-transformers/clip-ViT-B-32 or onnx/FOLDER with CLIP in it"
+                if spec.images
+                else "for pictures say `image: COLUMN` (--images)"
+            )
         )
 
 

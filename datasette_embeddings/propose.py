@@ -21,22 +21,27 @@ NOT_TEXT = re.compile(r"^\s*(https?://\S+|[\w.+-]+@[\w.-]+|[\d\s:.,TZ+/-]+|[0-9a
 
 
 def propose(
-    conn: sqlite3.Connection, table: str, columns: tuple[str, ...] = (), key: tuple[str, ...] = ()
+    conn: sqlite3.Connection,
+    table: str,
+    columns: tuple[str, ...] = (),
+    key: tuple[str, ...] = (),
+    image: str | None = None,
 ) -> CollectionConfig:
     """Return a collection for a table: its text columns, titles first; raises SourceError where it has none.
 
-    *key*: the key columns of a view, or instead of the table's own.
+    *key*: the key columns of a view, or instead of the table's own. *image*: the column of pictures that is wanted in place of texts.
     """
     table = real_name(conn, table)
+    name = re.sub(r"[^A-Za-z0-9_]+", "_", table).strip("_") or "rows"
+    if image:
+        return CollectionConfig(name=name, table=table, image=image, key=key)
     chosen = columns or tuple(text_columns(conn, table, key or table_key(conn, table).columns))
     if not chosen:
         raise SourceError(
             f"no column of {table!r} seems to hold text (its columns: {', '.join(column_names(conn, table))}); "
             "name what to embed with --column"
         )
-    return CollectionConfig(
-        name=re.sub(r"[^A-Za-z0-9_]+", "_", table).strip("_") or "rows", table=table, columns=chosen, key=key
-    )
+    return CollectionConfig(name=name, table=table, columns=chosen, key=key)
 
 
 def text_columns(conn: sqlite3.Connection, table: str, key: tuple[str, ...]) -> list[str]:

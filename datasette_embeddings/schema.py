@@ -235,6 +235,18 @@ embeddings_reserve: the neighbours of `similarities` and some after them, which 
 """
 
 
+PICTURES_DDL = """
+CREATE TABLE {thumbnails} (
+    collection_id INTEGER, id TEXT,
+    type TEXT,                     -- media type, image/webp
+    width INTEGER, height INTEGER,
+    data BLOB,
+    PRIMARY KEY (collection_id, id)
+);
+"""
+"""Thumbnails of the items of image collections. The table has rowids, as SQLite keeps large rows better in those."""
+
+
 def ensure_tables(conn: sqlite3.Connection, prefix: str = "") -> Tables:
     """Make what is missing of our tables and bring older ones up to date; raises StoreError on a clash of names."""
     found = find_tables(conn)
@@ -307,6 +319,7 @@ STEPS = {
     "m005_language": LANGUAGE_DDL,
     "m006_sketches": SKETCHES_DDL,
     "m007_derived": DERIVED_DDL,
+    "m008_pictures": PICTURES_DDL,
 }
 """Our migrations, in order."""
 

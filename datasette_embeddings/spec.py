@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Spec:
-    """What one collection is to be. *chunk*: tokens of one chunk, 0 for as many as suit the model; None for whole rows."""
+    """What one collection is to be. *chunk*: tokens of one chunk, 0 for as many as suit the model; None for whole rows.
+
+    *images*: its rows are pictures.
+    """
 
     name: str
     source: Source
@@ -30,6 +33,7 @@ class Spec:
     delete_missing: bool = True
     chunk: int | None = None
     stages: Stages = field(default_factory=Stages)
+    images: bool = False
 
 
 def spec_of(collection: CollectionConfig, config: Config) -> Spec:
@@ -38,13 +42,20 @@ def spec_of(collection: CollectionConfig, config: Config) -> Spec:
     source: Source
     if collection.table:
         source = TableSource(
-            collection.table, collection.columns, collection.template, collection.key, collection.where, prepend
+            collection.table,
+            collection.columns,
+            collection.template,
+            collection.key,
+            collection.where,
+            prepend,
+            image=collection.image,
+            folder=collection.images,
         )
     else:
         source = QuerySource(collection.sql or "", collection.template, prepend=prepend)
     if collection.chunk is not None:
         source = replace(source, separator=PARAGRAPH)
-    identity = collection.template or " ".join(collection.columns)
+    identity = f"image {collection.image}" if collection.image else collection.template or " ".join(collection.columns)
     return Spec(
         collection.name,
         source,
@@ -56,6 +67,7 @@ def spec_of(collection: CollectionConfig, config: Config) -> Spec:
         collection.store or collection.table is None,
         chunk=collection.chunk,
         stages=Stages(collection.clusters, collection.projection, collection.labels),
+        images=collection.image is not None,
     )
 
 
@@ -75,4 +87,5 @@ def recorded_spec(collection: Collection) -> Spec | None:
         collection.similarities or 0,
         chunk=collection.chunk,
         stages=collection.stages,
+        images=collection.images,
     )

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from datasette_embeddings.baked import Baked
     from datasette_embeddings.catalog import Collection
+    from datasette_embeddings.thumbnails import Thumbnail
 
 GUARD = "embeddings_keep_rowids_"
 """Names of the indexes that keep rowids as they are while a file is rewritten."""
@@ -49,6 +50,7 @@ DERIVED = (
     "labels",
     "predictions",
     "embeddings_reserve",
+    "thumbnails",
 )
 """The tables that hold rows of a collection."""
 
@@ -66,6 +68,7 @@ class StoredItem:
     content_blob: bytes | None
     content_hash: bytes | None
     metadata: str | None
+    thumbnail: Thumbnail | None = None
 
 
 @dataclass(frozen=True)
@@ -263,6 +266,11 @@ class Store:
                 f"insert or ignore into {self.tables.embeddings_changes} values (?, ?)",
                 [(collection.id, item.id) for item in items],
             )
+            conn.executemany(
+                f"insert or replace into {self.tables.thumbnails} (collection_id, id, type, width, height, data) "
+                "values (?, ?, ?, ?, ?, ?)",
+                [(collection.id, item.id, *item.thumbnail) for item in items if item.thumbnail],
+            )
             conn.execute(
                 f"update {self.tables.embeddings_collections} set tokens = tokens + ?, "
                 "cost_usd = case when ? is null then cost_usd else coalesce(cost_usd, 0) + ? end, version = ?, "
@@ -281,10 +289,10 @@ class Store:
         built = datetime.now(timezone.utc).isoformat(timespec="seconds")
         with self._write() as conn:
             self._beat(conn)
-            conn.executemany(
-                f"delete from {tables.embeddings} where collection_id = ? and id = ?",
-                [(cid, i) for i in finish.removed],
-            )
+            for table in (tables.embeddings, tables.thumbnails):
+                conn.executemany(
+                    f"delete from {table} where collection_id = ? and id = ?", [(cid, i) for i in finish.removed]
+                )
             conn.execute(f"delete from {tables.embeddings_issues} where collection_id = ?", [cid])
             conn.executemany(
                 f"insert or replace into {tables.embeddings_issues} (collection_id, id, status, reason, content_hash) "

@@ -47,6 +47,7 @@ SIGNATURES = {
     "projections": "x",
     "labels": "embedding",
     "predictions": "margin",
+    "thumbnails": "collection_id",
 }
 """Tables of common names that came later, and a column by which ours are told from those of the file's owner."""
 
@@ -75,6 +76,7 @@ NAMES = (
     "predictions",
     "idx_predictions_label",
     "embeddings_reserve",
+    "thumbnails",
 )
 
 

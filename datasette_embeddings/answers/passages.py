@@ -138,7 +138,7 @@ def row_texts(
     for item in ids:
         row = source_row(conn, collection, item)
         try:
-            text = parted.renderer(list(row))(row) if row else ""
+            text = str(parted.renderer(list(row))(row)) if row else ""
         except (SourceError, ConfigError, KeyError):
             text = ""  # the row, or its table, is not any more as it was embedded
         found[item] = _parted((row or {}).get(named or ""), readable(text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from contextlib import closing, contextmanager
@@ -33,6 +34,12 @@ max_cost_option = click.option(
 )
 prefix_option = click.option(
     "--table-prefix", default="", help="Put this before the names of all tables that are made."
+)
+
+folder_option = click.option(
+    "--folder",
+    type=click.Path(exists=True, file_okay=False),
+    help="Folder that paths of pictures are below; a path that leads out of it is refused.",
 )
 
 CHUNK_OPTIONS = (
@@ -72,6 +79,10 @@ def _chunk(wanted: bool | None, tokens: int | None, before: int | None = None) -
 @click.option(
     "--column", "columns", multiple=True, help="Column to embed; several are joined. Default: the table's text columns."
 )
+@click.option(
+    "--image", metavar="COLUMN", help="Embed the pictures in this column, BLOBs or paths of files below --folder."
+)
+@folder_option
 @click.option("--key", multiple=True, help="Key column of TABLE; may be repeated. Default: its primary key.")
 @click.option("-m", "--model", help="Model name, see `models`. Default: the configuration's, else static.")
 @click.option(
@@ -91,6 +102,8 @@ def add(
     database: Path,
     table: str,
     columns: tuple[str, ...],
+    image: str | None,
+    folder: str | None,
     key: tuple[str, ...],
     model: str | None,
     similarities: int | None,
@@ -112,11 +125,15 @@ def add(
     from datasette_embeddings.propose import propose
     from datasette_embeddings.spec import spec_of
 
+    if image and columns:
+        raise click.UsageError("A collection is of texts (--column) or of pictures (--image), not of both.")
+    if folder and not image:
+        raise click.UsageError("--folder is for pictures: name the column of their paths by --image.")
     config = load_config(None, database)
     if table_prefix:
         config = replace(config, table_prefix=table_prefix)
     with closing(connect(database)) as conn:
-        proposed = propose(conn, table, columns, key)
+        proposed = propose(conn, table, columns, key, image)
     name = name or proposed.name
     before = _existing(database, name)
     stages = before.stages if before else Stages()
@@ -124,7 +141,9 @@ def add(
     k = similarities if similarities is not None else ((before.similarities or 0) if before else proposed.similarities)
     model = model or (before.model if before else None)
     proposed = replace(proposed, name=name, model=model, similarities=k, chunk=cut, **stages._asdict())
-    click.echo(f"Embedding {', '.join(proposed.columns)} of {proposed.table} with {config.model_of(proposed)}.")
+    proposed = replace(proposed, images=_from(database, folder))
+    what = proposed.image or ", ".join(proposed.columns)
+    click.echo(f"Embedding {what} of {proposed.table} with {config.model_of(proposed)}.")
     spec = replace(spec_of(proposed, config), owner="add")
     options = Options(dry_run=dry_run, max_cost=max_cost)
     run_build(database, [spec], config, Options(dry_run=True), Console(yes=yes))
@@ -136,13 +155,19 @@ def add(
     click.echo(f'Now: datasette {database}\n     datasette embeddings search {database} {proposed.name} "..."')
 
 
+def _from(database: Path, folder: str | None) -> str | None:
+    """Return a folder by the way to it from where the database is, which is from where a configuration names it."""
+    return None if folder is None else os.path.relpath(folder, database.parent)
+
+
 def _yaml(proposed: Any, config: Config, database: Path) -> str:  # noqa: ANN401
     import yaml
 
     block = {
         "database": database.stem,
         "table": proposed.table,
-        "columns": list(proposed.columns),
+        **({"image": proposed.image} if proposed.image else {"columns": list(proposed.columns)}),
+        **({"images": proposed.images} if proposed.images else {}),
         **({"key": list(proposed.key)} if proposed.key else {}),
         "model": config.model_of(proposed),
         "similarities": proposed.similarities,
@@ -298,6 +323,8 @@ def _orphans(database: Path, config: Config) -> list[str]:
 @click.option("--column", "columns", multiple=True, help="Column of --table to embed; may be repeated.")
 @click.option("--key", multiple=True, help="Key column of --table; may be repeated. Default: its primary key.")
 @click.option("--files", nargs=2, multiple=True, metavar="DIR GLOB", help="Files below a folder; the id is the path.")
+@click.option("--images", is_flag=True, help="The files, or the values of --column, are pictures.")
+@folder_option
 @click.option(
     "--encoding", "encodings", multiple=True, help="Encoding to try first, of FILE or --files; UTF-8 by default."
 )
@@ -403,22 +430,28 @@ def _embed_spec(database: Path, name: str, config: Config, given: dict[str, Any]
     if not QUERYABLE.match(name):
         raise ConfigError(f"a collection's name is made of letters, digits and _; found {name!r}")
     before = _existing(database, name)
-    store = given["store"] if given["store"] is not None else not given["table"]
+    store = given["store"] if given["store"] is not None else not (given["table"] or given["images"])
     k = given["similarities"] if given["similarities"] is not None else (before.similarities or 10 if before else 10)
     chunk = _chunk(given["chunk"], given["chunk_tokens"], before.chunk if before else None)
     return Spec(
         name,
-        _source(given, kind, " " if chunk is None else PARAGRAPH),
+        _source({**given, "database": database}, kind, " " if chunk is None else PARAGRAPH),
         given["model"] or (before.model if before else config.default_model),
         "embed",
         Prefix.of(given["prepend"], given["prepend_query"]),
-        given["template"] or " ".join(given["columns"]),
+        f"image {given['columns'][0]}" if _pictured(given) else given["template"] or " ".join(given["columns"]),
         k,
         store,
         bool(given["table"] or given["delete_missing"]),
         chunk,
         before.stages if before else Stages(),
+        given["images"],
     )
+
+
+def _pictured(given: dict[str, Any]) -> bool:
+    """Tell whether the pictures of a column of a table are wanted."""
+    return bool(given["images"] and given["table"])
 
 
 def _existing(database: Path, name: str) -> Any:  # noqa: ANN401
@@ -440,6 +473,8 @@ ONLY_FOR = {
     "template": ("--template", {"file", "sql", "table"}),
     "id_prefix": ("--prefix", {"file", "sql", "files"}),
     "metadata": ("--metadata", {"file", "sql"}),
+    "images": ("--images", {"table", "files"}),
+    "folder": ("--folder", {"table"}),
 }
 """Options of `embed` that mean nothing to some sources, and the sources that they are for."""
 
@@ -455,7 +490,21 @@ def _source_kind(given: dict[str, Any]) -> str:
             raise click.UsageError(f"{option} is for {fitting}; it means nothing for {SOURCES[named[0]]}.")
     if given["table"] and not given["columns"] and not given["template"]:
         raise click.UsageError("Say what of the table is embedded: --column, may be repeated, or --template.")
+    _check_images(given)
     return named[0]
+
+
+def _check_images(given: dict[str, Any]) -> None:
+    """Raise click.UsageError for options that mean nothing for pictures, or nothing without them."""
+    if given["folder"] and not given["images"]:
+        raise click.UsageError("--folder is for pictures: add --images.")
+    if not given["images"]:
+        return
+    for name in ("prepend", "template", "encodings", "chunk", "chunk_tokens"):
+        if given[name]:
+            raise click.UsageError(f"--{name.replace('_', '-')} is for texts; it means nothing with --images.")
+    if given["table"] and len(given["columns"]) != 1:
+        raise click.UsageError("Name the one column that holds the pictures, or their paths, by --column.")
 
 
 def _source(given: dict[str, Any], kind: str, separator: str) -> Source:
@@ -463,13 +512,16 @@ def _source(given: dict[str, Any], kind: str, separator: str) -> Source:
     from datasette_embeddings.sources import FileSource, QuerySource, RecordSource, TableSource, read_records
 
     prepend, template = given["prepend"] or "", given["template"]
+    if _pictured(given):
+        folder = _from(given["database"], given["folder"])
+        return TableSource(given["table"], key=given["key"], image=given["columns"][0], folder=folder)
     if kind == "table":
         return TableSource(
             given["table"], given["columns"], template, given["key"], prepend=prepend, separator=separator
         )
     if kind == "files":
         folders = tuple((Path(folder), glob) for folder, glob in given["files"])
-        return FileSource(folders, given["encodings"], prepend, given["id_prefix"])
+        return FileSource(folders, given["encodings"], prepend, given["id_prefix"], given["images"])
     if kind == "sql":
         return QuerySource(
             given["sql"], template, given["attach"], prepend, given["id_prefix"], given["metadata"], separator

@@ -107,8 +107,11 @@ class EmbeddingModel(ABC):
         return
 
     def token_counts(self, items: Sequence[Item]) -> list[int]:
-        """Return how many tokens each item has as a document, before any cut: an estimate unless the model can count."""
-        return [max(1, len(item) // CHARACTERS_PER_TOKEN) for item in before(self.prompts.document, items)]
+        """Return how many tokens each item has as a document, before any cut: an estimate unless the model can count; 1 for an image."""
+        return [
+            max(1, len(item) // CHARACTERS_PER_TOKEN) if isinstance(item, str) else 1
+            for item in before(self.prompts.document, items)
+        ]
 
     def prompt_of(self, purpose: Purpose, given: str | None) -> str:
         """Return the prompt to use: the one *given*, where there is one ("" for none), else the model's own."""

@@ -178,7 +178,7 @@ class OnnxModel(EmbeddingModel):
         try:
             (output,) = self._session.run([self._output], {name: feed[name] for name in self._inputs})
         except Exception as error:  # onnxruntime's errors share no base class but this one
-            raise ModelError(f"{self.name}: onnxruntime cannot run the model ({_first_line(error)})") from error
+            raise ModelError(f"{self.name}: onnxruntime cannot run the model ({first_line(error)})") from error
         if self._pooled:
             return np.asarray(output, np.float32)
         pooled = output[:, 0] if self._config.pooling == "cls" else output.mean(axis=1, dtype=np.float32)
@@ -296,7 +296,7 @@ def open_session(name: str, model: str | bytes, options: SessionOptions) -> Infe
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no base class but this one
         where = model if isinstance(model, str) else "its graph"
-        raise ModelError(f"{name}: onnxruntime cannot load {where} ({_first_line(error)})") from error
+        raise ModelError(f"{name}: onnxruntime cannot load {where} ({first_line(error)})") from error
 
 
 def open_tokenizer(name: str, folder: Path, lower: bool = False) -> TextTokenizer:
@@ -311,7 +311,7 @@ def open_tokenizer(name: str, folder: Path, lower: bool = False) -> TextTokenize
         tokenizer = Tokenizer.from_str(text)
         unknown = json.loads(text)["model"].get("unk_token")
     except Exception as error:  # tokenizers raises bare Exceptions
-        raise ModelError(f"{name}: {path} cannot be read as a tokenizer ({_first_line(error)})") from error
+        raise ModelError(f"{name}: {path} cannot be read as a tokenizer ({first_line(error)})") from error
     return TextTokenizer(tokenizer, tokenizer.token_to_id(unknown) if unknown else None, lower)
 
 
@@ -402,5 +402,5 @@ def check_settings(name: str, settings: Iterable[str], known: Sequence[str]) -> 
             raise ConfigError(f"{name}: there is no setting {key}; {nearest(key, known)}")
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -7,7 +7,7 @@ that no row is lost without a word.
 from datasette_embeddings.sources.files import FileSource, read_text
 from datasette_embeddings.sources.records import RecordSource, read_records
 from datasette_embeddings.sources.row import Row, Source, content_hash
-from datasette_embeddings.sources.tables import PARAGRAPH, QuerySource, TableSource, content_of, table_source
+from datasette_embeddings.sources.tables import PARAGRAPH, QuerySource, TableSource, content_of, table_source, text_of
 
 __all__ = [
     "PARAGRAPH",
@@ -22,4 +22,5 @@ __all__ = [
     "read_records",
     "read_text",
     "table_source",
+    "text_of",
 ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from datasette_embeddings.errors import SourceError
 from datasette_embeddings.limits import MAX_FILE_BYTES
 from datasette_embeddings.sources.decoding import USUAL, by_mark, decoded
+from datasette_embeddings.sources.pictures import read_below
 from datasette_embeddings.sources.row import Row, make_row, without_empty
 
 if TYPE_CHECKING:
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FileSource:
-    """Files below folders by glob: the id is the path within the folder, the content is the file's text."""
+    """Files below folders by glob: the id is the path within the folder, the content is the file's text, or all of it where it holds *images*."""
 
     folders: tuple[tuple[Path, str], ...]
     encodings: tuple[str, ...] = ()
     prepend: str = ""
     id_prefix: str = ""
+    images: bool = False
 
     def rows(self, conn: sqlite3.Connection) -> Iterator[Row]:
         """Yield every regular file, sorted by path; links that lead out of the folder are reported, not followed."""
@@ -37,7 +39,7 @@ class FileSource:
             for path in paths:
                 if path.is_file():
                     item = self.id_prefix + path.relative_to(folder).as_posix()
-                    render = partial(self._text, path, folder)
+                    render = partial(self._picture if self.images else self._text, path, folder)
                     yield make_row(item, render, prepend=self.prepend)
 
     def _text(self, path: Path, folder: Path) -> str:
@@ -45,9 +47,12 @@ class FileSource:
             raise SourceError("a link that leads out of the folder")
         return read_text(path, self.encodings)
 
+    def _picture(self, path: Path, folder: Path) -> bytes:
+        return read_below(folder, path.relative_to(folder).as_posix())
+
     def describe(self) -> dict[str, Any]:
         """Return the globs; the folders' places on this machine stay out of the file."""
-        return without_empty(files=[glob for _, glob in self.folders], prepend=self.prepend)
+        return without_empty(files=[glob for _, glob in self.folders], prepend=self.prepend, images=self.images)
 
 
 def _matching(folder: Path, glob: str) -> list[Path]:

@@ -10,19 +10,24 @@ from typing import TYPE_CHECKING, Any
 from datasette_embeddings import templating
 from datasette_embeddings.database import column_names, item_id, quote, real_name, table_key
 from datasette_embeddings.errors import ConfigError, SourceError, nearest
+from datasette_embeddings.sources.pictures import folder_beside, picture
 from datasette_embeddings.sources.row import Row, as_read, make_row, row_of_values, without_empty
 from datasette_embeddings.sources.selecting import attached, fetched, select
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from datasette_embeddings.catalog import Collection
 
 
 @dataclass(frozen=True)
 class TableSource:
-    """Rows of a table or view: what is embedded is some columns joined, or a template over all of them."""
+    """Rows of a table or view: what is embedded is some columns joined, a template over all of them, or pictures.
+
+    *image*: the column that holds a picture, or the path of one below *folder* (`pictures.folder_beside`).
+    """
 
     table: str
     columns: tuple[str, ...] = ()
@@ -31,6 +36,8 @@ class TableSource:
     where: str | None = None
     prepend: str = ""
     separator: str = " "
+    image: str | None = None
+    folder: str | None = None
 
     def resolve(self, conn: sqlite3.Connection) -> TableSource:
         """Return the same with names as stored and the key found; raises SourceError or ConfigError."""
@@ -38,10 +45,15 @@ class TableSource:
         known = column_names(conn, table)
         columns = tuple(_real_column(name, known, table) for name in self.columns)
         key = tuple(_real_column(name, [*known, "rowid"], table) for name in self.key)
-        return replace(self, table=table, columns=columns, key=key or table_key(conn, table).columns)
+        image = _real_column(self.image, known, table) if self.image else None
+        return replace(self, table=table, columns=columns, key=key or table_key(conn, table).columns, image=image)
 
-    def renderer(self, fields: Sequence[str]) -> Callable[[Mapping[str, object]], str]:
-        """Return what makes the text of a row that has *fields*."""
+    def renderer(
+        self, fields: Sequence[str], folder: Path | None = None
+    ) -> Callable[[Mapping[str, object]], str | bytes]:
+        """Return what makes the content of a row that has *fields*; paths of pictures are read below *folder*."""
+        if self.image:
+            return lambda row: picture(row[str(self.image)], folder)
         if self.template:
             return templating.template(self.template, tuple(fields))
         return templating.joined(self.columns, self.separator)
@@ -49,8 +61,9 @@ class TableSource:
     def rows(self, conn: sqlite3.Connection) -> Iterator[Row]:
         """Yield every row of the table."""
         source = self.resolve(conn)
-        fields = list(source.columns) or column_names(conn, source.table)
-        render = source.renderer(fields)
+        fields = [source.image] if source.image else list(source.columns) or column_names(conn, source.table)
+        folder = folder_beside(conn, source.folder) if source.folder and source.image else None
+        render = source.renderer(fields, folder)
         chosen = ", ".join(quote(name) for name in (*source.key, *fields))
         sql = f"select {chosen} from {quote(source.table)}"
         if source.where:
@@ -63,7 +76,13 @@ class TableSource:
     def describe(self) -> dict[str, Any]:
         """Return the table, its key and what of it is embedded."""
         return without_empty(
-            table=self.table, key=list(self.key), columns=list(self.columns), where=self.where, prepend=self.prepend
+            table=self.table,
+            key=list(self.key),
+            columns=list(self.columns),
+            where=self.where,
+            prepend=self.prepend,
+            image=self.image,
+            folder=self.folder,
         )
 
 
@@ -76,27 +95,39 @@ def table_source(collection: Collection) -> TableSource | None:
     source = collection.source or {}
     if not collection.table:
         return None
-    columns = tuple(source.get("columns", ()))
+    columns, image = tuple(source.get("columns", ())), source.get("image")
     return TableSource(
         collection.table,
         columns,
-        None if columns else collection.template,
+        None if columns or image else collection.template,
         collection.key,
         source.get("where"),
         source.get("prepend", ""),
         PARAGRAPH if collection.chunk else " ",
+        image,
+        source.get("folder"),
     )
 
 
-def content_of(collection: Collection, row: Mapping[str, object]) -> str | None:
-    """Return what would be embedded of a row of the source now, its prefix included; None where that cannot be told."""
+def content_of(collection: Collection, row: Mapping[str, object]) -> str | bytes | None:
+    """Return what would be embedded of a row of the source now, its prefix included; None where that cannot be told.
+
+    No files are looked at: whoever serves a database need not have them.
+    """
     source = table_source(collection)
-    if source is None or not (source.columns or source.template):
+    if source is None or not (source.columns or source.template or source.image):
         return None
     try:
-        return as_read(source.prepend + source.renderer(list(row))(row))
+        content = source.renderer(list(row))(row)
+        return content if isinstance(content, bytes) else as_read(source.prepend + content)
     except (SourceError, ConfigError, KeyError):
         return None
+
+
+def text_of(collection: Collection, row: Mapping[str, object]) -> str | None:
+    """Return what would be embedded of a row of the source as `content_of` does; None also where that is a picture."""
+    content = content_of(collection, row)
+    return content if isinstance(content, str) else None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,69 @@
+"""Pictures of a source: BLOBs, or files that a column names, which are read from below one folder and from nowhere else."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from datasette_embeddings.errors import SourceError
+from datasette_embeddings.limits import MAX_IMAGE_BYTES
+
+if TYPE_CHECKING:
+    import sqlite3
+
+
+def folder_beside(conn: sqlite3.Connection, folder: str) -> Path:
+    """Return a folder by its name; a relative one counts from where the database file is. Raises SourceError where there is none."""
+    (file,) = (row[2] for row in conn.execute("pragma database_list") if row[1] == "main")
+    found = Path(file).parent / Path(folder).expanduser()
+    if not found.is_dir():
+        raise SourceError(f"there is no folder {found}, which `images` names as the one that the pictures are below")
+    return found
+
+
+def picture(value: object, folder: Path | None) -> bytes | str:
+    """Return the bytes of a picture: *value* itself, or the file of that name below *folder*; "" for NULL and nothing.
+
+    Raises SourceError for what is neither.
+    """
+    if value is None or value in {"", b""}:
+        return ""
+    if isinstance(value, bytes):
+        return within_bounds(value)
+    if not isinstance(value, str):
+        raise SourceError(f"a picture is a BLOB or the path of a file; found {type(value).__name__}")
+    if folder is None:
+        raise SourceError(
+            "a picture that is a text is a path; set `images` to the folder that the files are below (--images-in FOLDER)"
+        )
+    return read_below(folder, value)
+
+
+def read_below(folder: Path, name: str) -> bytes:
+    """Return a regular file below a folder, links followed; raises SourceError for a path that leads out of it or to anything else."""
+    if "://" in name or name.startswith("data:"):
+        raise SourceError("an address, and nothing is fetched; save the picture as a file and name that")
+    if "\0" in name or os.path.isabs(name):
+        raise SourceError("a path within the folder of pictures was expected, without / before it")
+    try:
+        path = (folder / name).resolve()
+        if not path.is_relative_to(folder.resolve()):
+            raise SourceError("the path leads out of the folder of pictures")
+        # Not to wait for the other end of a pipe that somebody put there.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with open(handle, "rb") as file:
+            found = os.fstat(handle)
+            if not stat.S_ISREG(found.st_mode):
+                raise SourceError("this is no regular file")
+            return within_bounds(file.read(MAX_IMAGE_BYTES + 1), found.st_size)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise SourceError(f"the file cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def within_bounds(data: bytes, size: int | None = None) -> bytes:
+    """Return the bytes of an image file; raises SourceError where they are too many, however small its picture is."""
+    if max(len(data), size or 0) > MAX_IMAGE_BYTES:
+        raise SourceError(f"an image file of {size or len(data):,} bytes; at most {MAX_IMAGE_BYTES:,} are read")
+    return data

@@ -1,0 +1,51 @@
+"""Small pictures of the items of an image collection: made when it is built, so that a page needs neither originals nor a model."""
+
+from __future__ import annotations
+
+import io
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
+
+from datasette_embeddings.errors import SourceError
+from datasette_embeddings.limits import THUMBNAIL_PIXELS, THUMBNAIL_QUALITY
+from datasette_embeddings.models.images import open_image
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TYPE = "image/webp"
+"""What every thumbnail is, whatever it was made from."""
+
+
+class Thumbnail(NamedTuple):
+    """A small picture: its media type, width and height in pixels, and its bytes."""
+
+    type: str
+    width: int
+    height: int
+    data: bytes
+
+
+def thumbnail(data: bytes) -> Thumbnail:
+    """Return the thumbnail of an image file, drawn anew: nothing of the file itself is in it. Raises SourceError, MissingExtra."""
+    from PIL.Image import Resampling
+
+    image = open_image(data, THUMBNAIL_PIXELS)
+    image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS), Resampling.LANCZOS)
+    out = io.BytesIO()
+    image.save(out, "WEBP", quality=THUMBNAIL_QUALITY, method=2)
+    return Thumbnail(TYPE, image.width, image.height, out.getvalue())
+
+
+def thumbnails(files: Sequence[bytes]) -> list[Thumbnail | SourceError]:
+    """Return the thumbnail of each image file, or why it has none; all cores work at them."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(_or_error, files))
+
+
+def _or_error(data: bytes) -> Thumbnail | SourceError:
+    try:
+        return thumbnail(data)
+    except SourceError as error:
+        return error
