@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from datasette_embeddings.errors import BudgetExceeded, EmbeddingsError, for_visitors
 from datasette_embeddings.limits import MAX_QUERY_CHARACTERS, PREFETCH_SECONDS
+from datasette_embeddings.thumbnails import thumbnail
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from datasette_embeddings.catalog import Collection
     from datasette_embeddings.embedder import Embedder
     from datasette_embeddings.models import Purpose
+    from datasette_embeddings.thumbnails import Thumbnail
 
     Result = TypeVar("Result")
 
@@ -54,6 +56,20 @@ async def query_vector(
     return await _within_deadline(
         embedder, collection.model, text, lambda: asked.query_if_known(collection, text, purpose)
     )
+
+
+async def picture_vector(embedder: Embedder, collection: Collection, data: bytes) -> tuple[bytes, Thumbnail]:
+    """Return the vector of an image file and its thumbnail, neither of which is kept; raises Refused.
+
+    It is opened by us first, so that no model is given what is no picture, or a larger one than it may be.
+    """
+    asked = opened(embedder)
+
+    def look() -> tuple[bytes, Thumbnail]:
+        drawn = thumbnail(data)
+        return asked.picture(collection, data), drawn
+
+    return await in_turn(embedder, collection.model, look)
 
 
 async def text_vector(embedder: Embedder, model: str, text: str) -> bytes | None:

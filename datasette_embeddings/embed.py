@@ -139,6 +139,11 @@ class Budget:
         """Raise BudgetExceeded where embedding *contents* would cost more than is left, or nobody knows what it costs."""
         if self.limit is None:
             return
+        if model.usd_per_million_tokens and any(isinstance(content, bytes) for content in contents):
+            raise BudgetExceeded(
+                f"{model.name} has a price for tokens, and how many of them a picture has is not known, so a limit on costs "
+                "cannot be kept; leave the limit out"
+            )
         if model.usd_per_million_tokens is None:
             raise BudgetExceeded(
                 f"the price of {model.name} is unknown, so a limit on costs cannot be kept; set `price` (US dollars for a "
@@ -480,15 +485,12 @@ def _windows(work: Plan, *, reused: bool = False) -> Iterator[tuple[list[bytes],
     work.pending.execute(f"create index if not exists texts_size_{int(reused)} on texts (size, hash) where {which}")
     after: tuple[int, bytes] = (-1, b"")
     while True:
-        rows = work.pending.execute(
-            f"select hash, content, size from texts where {which} and (size, hash) > (?, ?) "
-            "order by size, hash limit ?",
-            [*after, WINDOW_ITEMS],
-        ).fetchall()
-        if not rows:
+        following = f"from texts where {which} and (size, hash) > (?, ?) order by size, hash limit ?"
+        sizes = work.pending.execute(f"select size {following}", [*after, WINDOW_ITEMS]).fetchall()
+        if not sizes:
             return
-        sizes = np.cumsum([row[2] for row in rows])
-        rows = rows[: max(1, int(np.searchsorted(sizes, WINDOW_CHARACTERS)))]
+        count = max(1, int(np.searchsorted(np.cumsum(sizes), WINDOW_CHARACTERS)))
+        rows = work.pending.execute(f"select hash, content, size {following}", [*after, count]).fetchall()
         after = (rows[-1][2], rows[-1][0])
         yield [row[0] for row in rows], [row[1] for row in rows]
 

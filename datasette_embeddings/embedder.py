@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from datasette_embeddings.errors import BadVector, DimensionMismatch, ModelError, nearest
@@ -103,6 +104,19 @@ class Embedder:
             _require_size(collection, blob)
         return found
 
+    def picture(self, collection: Collection, data: bytes) -> bytes:
+        """Return the vector of an image file by the collection's own model; neither of them is kept.
+
+        Raises ModelError, BudgetExceeded, and DimensionMismatch where the model is not the one that the collection was built with.
+        """
+        model = self.model(collection.model)
+        self._refuse_remote(collection.model, model)
+        _require_modality(model, data)
+        self._spend(model)
+        vector = encode(model.embed_one(data, "query"))
+        _require_size(collection, vector)
+        return vector
+
     def item(self, name: str, item: Item, purpose: Purpose, prompt: str | None = None) -> bytes | None:
         """Return the vector of a text or image; None for an empty one. *prompt*: in place of the model's own.
 
@@ -118,7 +132,8 @@ class Embedder:
             )
         model = self.model(name)
         prompt = model.prompt_of(purpose, prompt)
-        key = (id(model), purpose if model.asymmetric else None, prompt, item)
+        known = item if isinstance(item, str) else sha256(item).digest()  # an image file is larger than all else here
+        key = (id(model), purpose if model.asymmetric else None, prompt, known)
         with _lock:
             if key in _cache:
                 _cache.move_to_end(key)

@@ -44,8 +44,9 @@ def row_state(conn: sqlite3.Connection, tables: Tables, collection: Collection, 
         return _without_vector(conn, tables, collection, item, again)
     if collection.owner == "llm" or text_hash(collection, row) in {None, stored[0]}:
         return RowState("current")
+    earlier = "picture" if collection.images else "text"
     return RowState(
-        "edited", f"this row was edited since the last build, and what is related is of its earlier text: {again}"
+        "edited", f"this row was edited since the last build, and what is related is of its earlier {earlier}: {again}"
     )
 
 

@@ -9,6 +9,8 @@ from datasette_embeddings.places import ROOT, all_places, places_of_table
 if TYPE_CHECKING:
     from datasette.app import Datasette
 
+    from datasette_embeddings.places import Place
+
     Links = list[dict[str, str]]
 
 
@@ -24,12 +26,19 @@ async def table_links(datasette: Datasette, actor: object, database: str, table:
     places = await places_of_table(datasette, actor, database, table)
     return [
         {
-            "href": f"{place.url}/search",
-            "label": "Semantic search" if len(places) == 1 else f"Semantic search: {place.collection.name}",
-            "description": "Find rows by what they mean",
+            "href": place.search_url,
+            "label": _called(place, len(places) == 1),
+            "description": "Find pictures by what they show"
+            if place.collection.images
+            else "Find rows by what they mean",
         }
         for place in places
     ]
+
+
+def _called(place: Place, only: bool) -> str:
+    what = "Find pictures" if place.collection.images else "Semantic search"
+    return what if only else f"{what}: {place.collection.name}"
 
 
 async def row_links(datasette: Datasette, actor: object, database: str, table: str, row: Any) -> Links:  # noqa: ANN401
@@ -46,9 +55,11 @@ async def row_links(datasette: Datasette, actor: object, database: str, table: s
         if item is not None:
             found.append(
                 {
-                    "href": place.item_url(item),
+                    "href": place.similar_url(item),
                     "label": "Find similar",
-                    "description": "Rows nearest in meaning to this one",
+                    "description": "Pictures that look like this one"
+                    if place.collection.images
+                    else "Rows nearest in meaning to this one",
                 }
             )
     return found
@@ -61,7 +72,7 @@ async def jump_items(datasette: Datasette, actor: object) -> list[Any]:
     return [
         JumpSQL.menu_item(
             label=f"Search {place.collection.name}",
-            url=f"{place.url}/search",
+            url=place.search_url,
             description=f"Semantic search of {place.collection.name} in {place.database}",
             search_text=f"semantic search {place.collection.name} {place.database}",
             item_type="search",

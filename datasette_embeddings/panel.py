@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from datasette_embeddings import access, asking, finding
 from datasette_embeddings.errors import EmbeddingsError, for_visitors
@@ -30,16 +30,25 @@ STYLESHEET = "/-/static-plugins/datasette-embeddings-suite/embeddings.css"
 log = logging.getLogger(__name__)
 
 
+class Neighbor(NamedTuple):
+    """A related row, ready to be shown. *picture*: the address of its thumbnail, "" where it has none."""
+
+    url: str
+    title: str
+    score: str
+    picture: str
+
+
 @dataclass(frozen=True)
 class Panel:
-    """What is related to a row in one collection, ready to be shown: (address, title, score) of each; or why nothing is.
+    """What is related to a row in one collection, ready to be shown; or why nothing is.
 
     *cluster*: the address, name and size of the cluster that the row is in.
     """
 
     name: str
     note: str
-    related: list[tuple[str, str, str]]
+    related: list[Neighbor]
     more_url: str
     search_url: str
     cluster: tuple[str, str, int] | None = None
@@ -65,12 +74,20 @@ async def _panel(place: Place, values: tuple[str, ...]) -> Panel | None:
         if item is None:
             return None
         found = glance.neighbors(conn, item, PANEL_ITEMS)
-        related = [(place.row_url(other), title, f"{score:.2f}") for other, score, title in found]
+        related = [
+            Neighbor(
+                place.row_url(other),
+                title,
+                f"{score:.2f}",
+                place.thumbnail_url(other) if glance.collection.images else "",
+            )
+            for other, score, title in found
+        ]
         note = glance.state(conn, item).note
         note = f"{note[0].upper()}{note[1:]}." if note else ""
         cluster = cluster_of(conn, glance.tables, glance.collection, item)
         group = (place.cluster_url(cluster.number), cluster.label, cluster.size) if cluster else None
-        return Panel(place.collection.name, note, related, place.item_url(item), f"{place.url}/search", group)
+        return Panel(place.collection.name, note, related, place.similar_url(item), place.search_url, group)
 
     return await place.read_once(("panel", place.collection.name, values), read)
 
@@ -159,6 +176,8 @@ def _shown(place: Place, result: Result) -> dict[str, Any]:
         "id": result.id,
         "title": result.title,
         "url": place.row_url(result.id),
+        "similar_url": place.similar_url(result.id),
+        "picture": place.thumbnail_url(result.id) if place.collection.images else None,
         "score": result.score,
         "percent": result.percent,
         "weak": result.weak,

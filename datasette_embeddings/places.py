@@ -49,11 +49,28 @@ class Place:
         """The address of the collection's own page."""
         return collection_url(self.datasette, self.database, self.collection.name)
 
+    @property
+    def search_url(self) -> str:
+        """The address where the collection is searched: the finder, of pictures."""
+        return f"{self.url}/{'images' if self.collection.images else 'search'}"
+
     def item_url(self, item: str) -> str:
         """Return the address of the page of an item and what is related to it."""
         from datasette.utils import tilde_encode
 
         return f"{self.url}/item/{tilde_encode(item)}"
+
+    def thumbnail_url(self, item: str, version: str = "") -> str:
+        """Return the address of an item's thumbnail. *version*: of its picture, with which browsers need ask no second time."""
+        from datasette.utils import tilde_encode
+
+        return f"{self.url}/images/{tilde_encode(item)}.webp" + (f"?v={version}" if version else "")
+
+    def similar_url(self, item: str) -> str:
+        """Return the address of what is nearest to an item: of a picture in the finder, of others the item's own page."""
+        from urllib.parse import urlencode
+
+        return f"{self.url}/images?{urlencode({'like': item})}" if self.collection.images else self.item_url(item)
 
     def row_url(self, item: str) -> str:
         """Return the address of an item's source row; of the item's own page where it has none."""

@@ -19,6 +19,7 @@ from datasette_embeddings.models import built_in, get_model
 from datasette_embeddings.models.prompts import NO_PROMPTS, Prompts
 from datasette_embeddings.sources import TableSource
 from datasette_embeddings.tables import Tables, find_tables, has_own_tables
+from datasette_embeddings.thumbnails import thumbnails
 
 if TYPE_CHECKING:
     import sqlite3
@@ -35,6 +36,9 @@ SAMPLE_TEXTS = 200
 
 TIMED_TEXTS = 24
 """Texts embedded for an estimate of the time: a second or two of the slowest local model."""
+
+TIMED_PICTURES = 12
+"""Pictures embedded for it, of a few MB each at most where they are photographs."""
 
 
 @dataclass(frozen=True)
@@ -118,9 +122,16 @@ class Task:
 
     @property
     def estimate_cost(self) -> float | None:
-        """What the texts to embed will cost in US dollars, None where the price is unknown."""
+        """What the texts to embed will cost in US dollars, None where the price is unknown, as that of pictures is."""
         price = self.model.usd_per_million_tokens
-        return None if price is None else self.estimate_tokens * price / 1e6
+        if price is None or (price and self.spec.images):
+            return None
+        return self.estimate_tokens * price / 1e6
+
+    @property
+    def sort(self) -> str:
+        """What its rows are to the model, in the plural."""
+        return "pictures" if self.spec.images else "texts"
 
 
 def plan_all(
@@ -185,7 +196,8 @@ def plan_one(
     task = Task(spec, model, wanted, existing, base, plan, issues, leftover, stale, dropped, cutter, prompts)
     if spec.stages.labels:
         _plan_labels(reader, task, spec.stages.labels)
-    task.estimate_tokens = estimate_tokens(plan, model) + sum(model.token_counts(task.examples))
+    rows = 0 if spec.images else estimate_tokens(plan, model)
+    task.estimate_tokens = rows + sum(model.token_counts(task.examples))
     return task
 
 
@@ -222,16 +234,18 @@ def _check_owner(existing: Collection | None, spec: Spec) -> None:
 
 def _check_modality(spec: Spec, model: EmbeddingModel) -> None:
     """Raise ConfigError for a model that cannot embed what the source holds."""
-    wanted = "image" if spec.images else "text"
+    wanted, held, advice = ("image", "pictures", OF_PICTURES) if spec.images else ("text", "texts", OF_TEXTS)
     if wanted not in model.modalities:
-        raise ConfigError(
-            f"{spec.name}: {model.name} embeds {' and '.join(sorted(model.modalities))}, and the source holds {wanted}s; "
-            + (
-                "choose a model of pictures, such as sentence-transformers/clip-ViT-B-32 or onnx/FOLDER with CLIP in it"
-                if spec.images
-                else "for pictures say `image: COLUMN` (--images)"
-            )
-        )
+        kinds = " and ".join(f"{kind}s" for kind in sorted(model.modalities))
+        raise ConfigError(f"{spec.name}: {model.name} embeds {kinds}, and the source holds {held}; {advice}")
+
+
+OF_PICTURES = (
+    "name a model of pictures by `model` (-m): sentence-transformers/clip-ViT-B-32, onnx/FOLDER with CLIP exported to ONNX, or "
+    "llm/NAME; `datasette embeddings models` says which of these can be used here, and what to install for the others"
+)
+OF_TEXTS = "where a column holds pictures, say so by `image: COLUMN` (--image, or --images of `embed`)"
+"""What to do where a model and a source do not fit."""
 
 
 def _dropped(
@@ -345,10 +359,12 @@ def estimate_tokens(plan: embed.Plan, model: EmbeddingModel) -> int:
 
 
 def estimate_seconds(task: Task) -> float | None:
-    """Return about how long a local model takes for the texts without a vector, by timing some; None for a remote one."""
+    """Return about how long a local model takes for what has no vector yet, by timing some; None for a remote one."""
     count, _ = task.plan.texts_to_embed()
     if task.model.remote:
         return None
+    if task.spec.images:
+        return _seconds_of_pictures(task, count)
     timed = task.plan.sample(min(count, TIMED_TEXTS))
     tokens = sum(min(n, task.model.max_tokens or n) for n in task.model.token_counts(timed))
     if not tokens:
@@ -357,6 +373,22 @@ def estimate_seconds(task: Task) -> float | None:
     for _ in task.model.embed_many(timed, "document", task.prompts.document):
         pass
     return (time.perf_counter() - started) * task.estimate_tokens / tokens
+
+
+def _seconds_of_pictures(task: Task, count: int) -> float:
+    """Return about how long *count* pictures take, their thumbnails included."""
+    files = [file for file in task.plan.sample(min(count, TIMED_PICTURES)) if isinstance(file, bytes)]
+    _embed_pictures(task.model, files[:2])  # the first ones wait for libraries
+    started = time.perf_counter()
+    _embed_pictures(task.model, files)
+    return (time.perf_counter() - started) * count / max(1, len(files))
+
+
+def _embed_pictures(model: EmbeddingModel, files: Sequence[bytes]) -> None:
+    """Do with pictures what a build does, and keep nothing."""
+    thumbnails(files)
+    for _ in model.embed_many(files, "document"):
+        pass
 
 
 def prompts_for(spec: Spec, model: EmbeddingModel) -> Prompts:

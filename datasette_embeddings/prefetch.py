@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     App = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
 
 PATH = re.compile(
-    r"/(?P<database>[^/]+)/(?P<query>(?P<kind>search|hybrid|arithmetic|classify)_(?P<collection>[A-Za-z0-9_]+))(\.[a-z]+)?\Z"
+    r"/(?P<database>[^/]+)/(?P<query>(?P<kind>search|hybrid|images|arithmetic|classify)_(?P<collection>[A-Za-z0-9_]+))(\.[a-z]+)?\Z"
 )
 
-TEXTS: dict[str, Purpose] = {"search": "query", "hybrid": "query", "classify": "document"}
+TEXTS: dict[str, Purpose] = {"search": "query", "hybrid": "query", "images": "query", "classify": "document"}
 """Queries that embed what they are given, and what for; arithmetic looks its words up among the stored vectors."""
 
-SEARCHES = {"search", "hybrid", "arithmetic"}
+SEARCHES = {"search", "hybrid", "images", "arithmetic"}
 """Queries that look among all vectors of a collection."""
 
 log = logging.getLogger(__name__)

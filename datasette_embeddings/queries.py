@@ -15,6 +15,7 @@ from datasette_embeddings.tables import Tables, find_tables
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Collection as Names
     from collections.abc import Iterable, Sequence
 
 
@@ -48,7 +49,8 @@ def queries_of(conn: sqlite3.Connection) -> list[Query]:
     found = []
     for collection in collections(conn, tables):
         if collection.queryable:
-            found += [query(conn, tables, collection) for query in (hybrid_query, search_query, related_query)]
+            first = images_query if collection.images else hybrid_query
+            found += [query(conn, tables, collection) for query in (first, search_query, related_query)]
             if collection.similarities:
                 found.append(duplicates_query(conn, tables, collection))
             if collection.clusters:
@@ -83,6 +85,72 @@ def hybrid_query(conn: sqlite3.Connection, tables: Tables, collection: Collectio
         f"The {DEFAULT_K} rows of {collection.name} nearest to q, by its words and its meaning together. The score is a cosine "
         "similarity, raised where a row holds the query's own words.",
         collection.name,
+    )
+
+
+def images_query(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> Query:
+    """Return `images_c(q)`, of a collection of pictures: no word of their rows is read."""
+    return Query(
+        f"images_{collection.name}",
+        search_sql(conn, tables, collection, "embed_search"),
+        f"Find pictures of {collection.name} by words",
+        f"The {DEFAULT_K} pictures of {collection.name} nearest to q, as {collection.model} sees them; the text of their rows is not "
+        "read. The score is a cosine similarity.",
+        collection.name,
+    )
+
+
+def alike_sql(
+    conn: sqlite3.Connection,
+    tables: Tables,
+    collection: Collection,
+    k: int,
+    picked: int,
+    names: Names[str],
+    among: str = "",
+) -> str:
+    """Return the SQL of the *k* items nearest to what is liked, less what is not; *picked*: how many items are named, which are left out.
+
+    *names*: which of these parameters there are: `q`, a text, `like` and `unlike`, JSON arrays of ids. *among*: as in `search_sql`.
+    """
+    found = alias("found", collection)
+    item = f"json_extract({found}.value, '$.id')"
+    join = join_source(conn, tables, collection, item)
+    ids = f", (\n  {among}\n)" if among else ""
+    without = [f"{item} not in (select value from json_each(:{name}))" for name in ("like", "unlike") if name in names]
+    return _lines(
+        "select",
+        _columns(f"{item} as id", f"json_extract({found}.value, '$.score') as score", *join.columns),
+        f"from json_each(embed_search({literal(collection.name)}, (",
+        alike_vector(tables, collection, names),
+        f"), {k + picked}{ids})) as {found}",
+        join.clause,
+        f"where {' and '.join(without)}",
+        f"order by score desc, {item}",
+        f"limit {k}",
+    )
+
+
+def alike_vector(tables: Tables, collection: Collection, names: Names[str]) -> str:
+    """Return SQL for the mean of what is liked less half of the mean of what is not; *names*: as in `alike_sql`."""
+    words = f"select embed_query({literal(collection.name)}, :q) as embedding" if "q" in names else ""
+    liked = _vectors_of(tables, collection, "like") if "like" in names else ""
+    both = f"{words}\n    union all\n    {liked}" if words and liked else words or liked
+    mean = f"select embed_average(embedding) from (\n    {both}\n  )"
+    if "unlike" not in names:
+        return f"  {mean}"
+    unliked = f"select embed_average(embedding) from (\n    {_vectors_of(tables, collection, 'unlike')}\n  )"
+    return f"  select embed_subtract(\n  ({mean}),\n  embed_scale(({unliked}), {UNLIKE_WEIGHT}))"
+
+
+UNLIKE_WEIGHT = 0.5
+"""What is not liked, beside what is: with 1, pictures that resemble neither come first."""
+
+
+def _vectors_of(tables: Tables, collection: Collection, name: str) -> str:
+    return (
+        f"select embedding from {plain_or_quoted(tables.plain('embeddings'))} "
+        f"where collection_id = {collection_id(tables, collection)} and id in (select value from json_each(:{name}))"
     )
 
 

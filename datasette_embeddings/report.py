@@ -10,7 +10,7 @@ from datasette_embeddings.language import share_not_english
 from datasette_embeddings.planning import estimate_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -25,6 +25,12 @@ MANY_UNKNOWN = 0.15
 """English text has 1 to 7 percent of words that the static table lacks or cuts up; other languages of Europe 18 and more."""
 
 MANY_FOREIGN = 0.2
+
+THUMBNAIL_BYTES = 10_000
+"""What a thumbnail takes in the file, about."""
+
+NAMED = 3
+"""Pictures named as examples of those that have no vector for one reason."""
 
 
 class Reporter(Protocol):
@@ -45,7 +51,7 @@ def accounts(collection: Collection | None) -> str:
     if collection is None or collection.embedded is None:
         return "never built"
     return (
-        f"{collection.rows:,} rows: {collection.embedded:,} embedded, {collection.skipped:,} skipped, "
+        f"{collection.rows:,} {'pictures' if collection.images else 'rows'}: {collection.embedded:,} embedded, {collection.skipped:,} skipped, "
         f"{collection.failed:,} failed"
     )
 
@@ -56,13 +62,16 @@ def dry_run_line(task: Task) -> str:
     waiting = plan.waiting()
     cost = task.estimate_cost
     money = "price unknown" if cost is None else "no cost" if cost == 0 else f"about ${cost:.4f}"
-    grown = waiting * (4 * (task.model.dimensions or 0) + 60 * task.spec.similarities)
+    pictures = task.spec.images
+    drawn = THUMBNAIL_BYTES if pictures else 0
+    grown = waiting * (4 * (task.model.dimensions or 0) + 60 * task.spec.similarities + drawn)
     seconds = estimate_seconds(task)
     lasting = "" if seconds is None else f", about {duration(seconds)}"
+    tokens = "" if pictures else f"about {task.estimate_tokens:,} tokens, "
     return (
         f"{task.spec.name}: {plan.rows:,} rows, {plan.added:,} new, {plan.changed:,} changed, {task.removed:,} gone, "
-        f"{len(plan.issues):,} without a vector; {count:,} texts to embed by {task.model.name}, "
-        f"about {task.estimate_tokens:,} tokens, {money}{lasting}, about {size(grown)} more"
+        f"{len(plan.issues):,} without a vector; {count:,} {task.sort} to embed by {task.model.name}, "
+        f"{tokens}{money}{lasting}, about {size(grown)} more"
     )
 
 
@@ -91,7 +100,7 @@ def summary(task: Task, outcome: embed.Outcome, collection: Collection, seconds:
         f"{plan.added:,} new",
         f"{plan.changed:,} changed",
         f"{task.removed:,} removed",
-        f"{outcome.texts:,} {'text' if outcome.texts == 1 else 'texts'} embedded",
+        f"{outcome.texts:,} {task.sort.removesuffix('s') if outcome.texts == 1 else task.sort} embedded",
     ]
     if outcome.reused:
         changes.append(f"{outcome.reused:,} {'vector' if outcome.reused == 1 else 'vectors'} reused")
@@ -130,27 +139,36 @@ def warnings(task: Task, outcome: embed.Outcome) -> list[str]:
             f"{outcome.unknown / outcome.words:.0%} of the words are unknown to {model.name} and count for nothing; "
             "another model may know them: see `datasette embeddings models`"
         )
-    texts = [text for text in _some_texts(plan) if isinstance(text, str)]
-    share, language = share_not_english(texts)
+    share, language = share_not_english(_some_texts(plan))
     if model.language == "English" and share > MANY_FOREIGN:
         said.append(
             f"{share:.0%} of the texts looked at seem not to be English ({language}), for which {model.name} was made; "
             "use a multilingual model, such as sentence-transformers/intfloat/multilingual-e5-small"
         )
-    said += [f"{reason}: {count:,} rows" for reason, count in _reasons(plan)]
+    said += [f"{reason}: {_which(ids, task)}" for reason, ids in _reasons(plan)]
     said += [f"{reason}: {count:,} chunks, others of their rows are embedded" for reason, count in plan.unread.items()]
     return said
 
 
-def _some_texts(plan: embed.Plan) -> list[str | bytes]:
-    return [row[0] for row in plan.pending.execute("select content from texts order by hash limit ?", [LOOKED_AT])]
+def _some_texts(plan: embed.Plan) -> list[str]:
+    sql = "select content from texts where typeof(content) = 'text' order by hash limit ?"
+    return [row[0] for row in plan.pending.execute(sql, [LOOKED_AT])]
 
 
-def _reasons(plan: embed.Plan) -> list[tuple[str, int]]:
-    counts: dict[str, int] = {}
-    for _, status, reason in plan.issues:
-        counts[f"{status}, {reason}"] = counts.get(f"{status}, {reason}", 0) + 1
-    return sorted(counts.items(), key=lambda pair: -pair[1])[:5]
+def _reasons(plan: embed.Plan) -> list[tuple[str, list[str]]]:
+    """Return (why some rows have no vector, their ids), the commonest reasons first."""
+    found: dict[str, list[str]] = {}
+    for item, status, reason in plan.issues:
+        found.setdefault(f"{status}, {reason}", []).append(item)
+    return sorted(found.items(), key=lambda pair: -len(pair[1]))[:5]
+
+
+def _which(ids: Sequence[str], task: Task) -> str:
+    """Say how many rows, and which pictures are meant, as somebody has to look at those."""
+    if not task.spec.images:
+        return f"{len(ids):,} rows"
+    named = ", ".join(repr(item) for item in ids[:NAMED])
+    return f"{len(ids):,} {'picture' if len(ids) == 1 else 'pictures'} ({named}{', ...' if len(ids) > NAMED else ''})"
 
 
 def size_by_table(path: Path) -> str:

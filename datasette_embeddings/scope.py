@@ -21,7 +21,7 @@ class Scope:
     states: dict[str | None, tuple[object, ...]] = field(default_factory=dict)
 
 
-SEARCHES = re.compile(r"/-/embeddings/[^/]+/|/(search|hybrid)_\w+(\.[a-z]+)?\Z")
+SEARCHES = re.compile(r"/-/embeddings/[^/]+/(?!.*\.webp\Z)|/(search|hybrid|images)_\w+(\.[a-z]+)?\Z")
 ASKS_FOR_SEARCHES = re.compile(rb"embed_(search|hybrid|context)|(^|&)_meaning=")
 """Addresses, and what follows the question mark, of what reads for as long as a search takes: our pages and queries, SQL, tables."""
 

@@ -12,7 +12,7 @@ from datasette_embeddings.errors import ConfigError
 from datasette_embeddings.grouping import count_clusters
 from datasette_embeddings.models.prompts import Prompts
 from datasette_embeddings.restrictions import restricted_tables
-from datasette_embeddings.tables import find_tables, has_own_tables
+from datasette_embeddings.tables import find_tables, has_own_tables, own_tables
 
 if TYPE_CHECKING:
     import sqlite3
@@ -41,7 +41,7 @@ ANEW = {
 
 @dataclass(frozen=True)
 class CollectionState:
-    """One collection as it is now; *notes* say what is not as it should be."""
+    """One collection as it is now; *notes* say what is not as it should be. *thumbnails*: their bytes, None where rows are texts."""
 
     name: str
     model: str
@@ -66,6 +66,7 @@ class CollectionState:
     cost_usd: float | None
     reasons: dict[str, int]
     notes: list[str]
+    thumbnails: int | None = None
 
     @property
     def prefixes(self) -> str:
@@ -80,11 +81,13 @@ class CollectionState:
         """Yield the state as text."""
         yield f"{self.name}  ({self.model}, {self.dimensions or '?'} dimensions, from {self.source})"
         yield (
-            f"  {self.rows:,} rows = {self.embedded:,} embedded{self._in_chunks} + {self.skipped:,} skipped + {self.failed:,} failed; "
+            f"  {self.rows:,} {'rows' if self.thumbnails is None else 'pictures'} = {self.embedded:,} embedded{self._in_chunks} + {self.skipped:,} skipped + {self.failed:,} failed; "
             f"{self.similarities:,} similarities{self._further}; generation {self.generation}, built {self.built or 'never'}"
         )
         if self.prefixes:
             yield f"  {self.prefixes}"
+        if self.thumbnails is not None:
+            yield f"  thumbnails of {self.thumbnails / 1e3:,.0f} kB"
         if self.tokens:
             spent = "" if not self.cost_usd else f", ${self.cost_usd:.4f}"
             yield f"  {self.tokens:,} tokens{spent}"
@@ -177,6 +180,7 @@ def state_of(
         collection.cost_usd,
         dict(sorted(reasons.items(), key=lambda pair: -pair[1])),
         [*_notes(conn, tables, collection, path), *_private_notes(collection, path, restricted)],
+        _thumbnails(conn, tables, collection) if collection.images else None,
     )
 
 
@@ -193,6 +197,14 @@ def _dimensions(conn: sqlite3.Connection, tables: Tables, collection: Collection
         f"select length(embedding) / 4 from {tables.embeddings} where collection_id = ? limit 1", [collection.id]
     ).fetchone()
     return row[0] if row else None
+
+
+def _thumbnails(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> int:
+    """Return how many bytes the thumbnails have; 0 in a file of an earlier release, which has none."""
+    if tables.plain("thumbnails") not in own_tables(conn, tables):
+        return 0
+    sql = f"select coalesce(sum(length(data)), 0) from {tables.thumbnails} where collection_id = ?"
+    return int(conn.execute(sql, [collection.id]).fetchone()[0])
 
 
 def _similarities(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> int:
@@ -272,7 +284,9 @@ def _row_notes(conn: sqlite3.Connection, collection: Collection) -> Iterator[str
     if table not in table_names(conn):
         yield f"its source table {table!r} is gone"
         return
-    missing = [c for c in (collection.source or {}).get("columns", ()) if c not in column_names(conn, table)]
+    source = collection.source or {}
+    read = [*source.get("columns", ()), *([source["image"]] if "image" in source else [])]
+    missing = [c for c in read if c not in column_names(conn, table)]
     if missing:
         yield f"its source table has no column {', '.join(missing)} any more"
     now = _rows_now(conn, collection)

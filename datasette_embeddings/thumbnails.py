@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 TYPE = "image/webp"
 """What every thumbnail is, whatever it was made from."""
 
+MAX_WORKERS = 8
+"""Most pictures at the same time: one of ENOUGH_PIXELS may take 100 MB while it is decoded."""
+
 
 class Thumbnail(NamedTuple):
     """A small picture: its media type, width and height in pixels, and its bytes."""
@@ -39,8 +42,8 @@ def thumbnail(data: bytes) -> Thumbnail:
 
 
 def thumbnails(files: Sequence[bytes]) -> list[Thumbnail | SourceError]:
-    """Return the thumbnail of each image file, or why it has none; all cores work at them."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    """Return the thumbnail of each image file, or why it has none; several cores work at them."""
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_WORKERS)) as pool:
         return list(pool.map(_or_error, files))
 
 

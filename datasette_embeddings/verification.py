@@ -17,6 +17,7 @@ from datasette_embeddings.database import column_names, quote, table_names
 from datasette_embeddings.matrices import load_matrix
 from datasette_embeddings.schema import is_current
 from datasette_embeddings.tables import NAMES, find_tables, has_own_tables, own_tables
+from datasette_embeddings.thumbnails import TYPE
 from datasette_embeddings.vectors import score_rows
 
 if TYPE_CHECKING:
@@ -186,6 +187,30 @@ def _nearest(collection: Collection, rows: Matrix, others: list[str], k: int) ->
         yield f"the stored neighbours of {_some(wrong)} are not the nearest"
 
 
+def _thumbnails(conn: sqlite3.Connection, tables: Tables, collection: Collection, rows: Matrix) -> Broken:
+    """Look whether every picture has a thumbnail, and every thumbnail is a WebP of a picture that there is."""
+    if not collection.images or tables.plain("thumbnails") not in table_names(conn):  # of an earlier release
+        return
+    sql = f"select id, type = ? and {IS_WEBP} from {tables.thumbnails} where collection_id = ? order by id"
+    found = dict(conn.execute(sql, [TYPE, collection.id]).fetchall())
+    without = sorted(set(rows.ids) - found.keys())
+    if without:
+        yield f"{_some(without)} have no thumbnail: build again"
+    lost = sorted(found.keys() - set(rows.ids))
+    if lost:
+        yield f"thumbnails has {_some(lost)}, which have no vector"
+    damaged = [item for item, whole in found.items() if not whole]
+    if damaged:
+        yield f"the thumbnails of {_some(damaged)} are no WebP of their size: build with --rebuild"
+
+
+IS_WEBP = (
+    "coalesce(typeof(data) = 'blob' and substr(data, 1, 4) = x'52494646' and substr(data, 9, 4) = x'57454250' "
+    "and width > 0 and height > 0, 0)"
+)
+"""SQL: whether `data` begins as a WebP does, RIFF....WEBP, and has a size."""
+
+
 def _clusters(conn: sqlite3.Connection, tables: Tables, collection: Collection, rows: Matrix) -> Broken:
     """Look whether every row is in one cluster, and every cluster has the members that it says."""
     if collection.clusters is None:
@@ -254,6 +279,7 @@ def _sketches(conn: sqlite3.Connection, tables: Tables, collection: Collection, 
 
 CHECKS: tuple[Callable[[sqlite3.Connection, Tables, Collection, Matrix], Broken], ...] = (
     _chunks,
+    _thumbnails,
     _similarities,
     _clusters,
     _projection,

@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from demo import articles, functions, sentences, words
+from demo import articles, catalogue, functions, sentences, words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
 def make_tables(database: Path) -> None:
     """Bring the source tables up to date, each in one transaction; embeddings and all else are left alone."""
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
-        for module in (functions, articles, sentences, words):
+        for module in (functions, articles, sentences, words, catalogue):
             name, rows = module.__name__.removeprefix("demo."), list(module.rows())
             changed = replace_table(connection, name, module.TABLE, rows)
             print(f"{name}: {len(rows):,} rows, {'written' if changed else 'unchanged'}")

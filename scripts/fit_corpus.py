@@ -94,6 +94,14 @@ DEBIAN: dict[str, tuple[str, str]] = {
         "pool/main/s/sqlite3/sqlite3-doc_3.40.1-2+deb12u2_all.deb",
         "466e30d7066e2641fa13e56bc662a2ad521b8cc9c17dde9c9dac3d4f105e32f2",
     ),
+    "sweethome3d-furniture": (
+        "pool/main/s/sweethome3d-furniture/sweethome3d-furniture_1.8-1_all.deb",
+        "3ccb90c63f9525e887a767b9cd5c8b6933b8b6b2973a615a5359ee68a2118668",
+    ),
+    "tuxpaint-stamps-default": (
+        "pool/main/t/tuxpaint-stamps/tuxpaint-stamps-default_2022.06.04-1_all.deb",
+        "6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34",
+    ),
     "unicode-cldr-core": (
         "pool/main/u/unicode-cldr-core/unicode-cldr-core_41-0.1_all.deb",
         "35d30d5d3bee4d8244e95236259c4c2a0db06e21bad696515751fcfeee4d0260",

@@ -11,6 +11,7 @@ import sys
 import llm
 import numpy as np
 import pytest
+from pictures import claiming, plain
 
 from datasette_embeddings.errors import ConfigError, MissingKey, ModelError, ProviderError
 from datasette_embeddings.integrations import llm as integration
@@ -101,8 +102,10 @@ def test_texts_and_images_go_through_in_order_and_in_llms_batches(plugin):
     raw = np.array([[len(text), 1, 0] for text in texts], float)
     assert np.allclose(embedded.vectors, raw / np.linalg.norm(raw, axis=1, keepdims=True))
     assert [len(call) for call in plugin.lengths.calls] == [4, 1]
-    image = provider.load("lengths", {}).embed([b"\x89PNG"], "document").vectors[0]
-    assert np.allclose(image, np.array([4, -1, 0]) / np.sqrt(17))
+    picture = plain("red")
+    image = provider.load("lengths", {}).embed([picture], "document").vectors[0]
+    assert np.allclose(image, np.array([len(picture), -1, 0]) / np.hypot(len(picture), 1))
+    assert plugin.lengths.calls[-1] == [picture]  # the file as it is, as llm itself would give it
 
 
 def test_empty_texts_are_never_sent(plugin):
@@ -112,6 +115,39 @@ def test_empty_texts_are_never_sent(plugin):
     assert list(embedded.failures) == [0]
     assert embedded.vectors[1] @ [3, 1, 0] == pytest.approx(np.sqrt(10))
     assert plugin.lengths.calls == [["abc"]]
+
+
+def test_only_pictures_within_bounds_are_sent(plugin):
+    model = provider.load("lengths", {})
+    good = plain("blue")
+    items = [b"", b"  ", good[:40], b"<svg/>", claiming(60_000, 60_000), b"\0" * 20_000_001, good, "a text"]
+    embedded = model.embed(items, "document")
+    assert set(embedded.failures) == set(range(6))
+    assert all("no readable image" in embedded.failures[n] for n in range(4))
+    assert "40,000,000 in all are the most" in embedded.failures[4]
+    assert "20,000,001 bytes" in embedded.failures[5]
+    assert plugin.lengths.calls == [[good, "a text"]]
+
+
+def test_a_text_that_names_a_picture_is_sent_as_it_is(plugin, tmp_path):
+    (tmp_path / "red.png").write_bytes(plain("red"))
+    texts = [str(tmp_path / "red.png"), "http://127.0.0.1:9/x.png", "data:image/png;base64,AAAA"]
+    provider.load("lengths", {}).embed(texts, "document")
+    assert plugin.lengths.calls == [texts]
+
+
+def test_pictures_and_texts_for_a_model_that_takes_the_other_only(plugin, monkeypatch):
+    with pytest.raises(ModelError, match="embeds text, not image"):
+        provider.load("broken", {}).embed([plain("red")], "document")
+    monkeypatch.setattr(Lengths, "supports_text", False)
+    with pytest.raises(ModelError, match="embeds image, not text"):
+        provider.load("lengths", {}).embed(["a"], "document")
+
+
+def test_pictures_through_llm_in_sql(plugin, query, tmp_path):
+    path = tmp_path / "x.db"
+    sql = "select embed_dimensions(embed_image('llm/lengths', ?)), embed_cosine(embed_image('lengths', ?), embed_image('lengths', ?))"
+    assert query(path, sql, *[plain("red")] * 3) == [(3, 1.0)]
 
 
 def test_an_alias_works_and_its_vectors_are_tied_to_the_model_behind_it(plugin):

@@ -173,14 +173,14 @@ def test_missing_files(tmp_path):
 
 
 def test_networks_that_are_no_sentence_models(tmp_path):
-    pixels = model(
-        [node("Identity", ["pixel_values"], ["image_embeds"])],
+    numbers = model(
+        [node("Identity", ["numbers"], ["scores"])],
         [],
-        [value("pixel_values", FLOAT, "batch", 3)],
-        [value("image_embeds", FLOAT, "batch", 3)],
+        [value("numbers", FLOAT, "batch", 3)],
+        [value("scores", FLOAT, "batch", 3)],
     )
-    with pytest.raises(ModelError, match=r"gives image_embeds"):
-        load(write_folder(tmp_path / "1", pixels))
+    with pytest.raises(ModelError, match=r"gives scores"):
+        load(write_folder(tmp_path / "1", numbers))
     with pytest.raises(ModelError, match="takes input_ids, pixels"):
         load(write_folder(tmp_path / "2", table_lookup(inputs=("input_ids", "pixels"))))
 

@@ -136,7 +136,7 @@ def add(
         proposed = propose(conn, table, columns, key, image)
     name = name or proposed.name
     before = _existing(database, name)
-    stages = before.stages if before else Stages()
+    stages = before.stages if before else Stages("auto", "pca")
     cut = _chunk(chunk, chunk_tokens, before.chunk if before else None)
     k = similarities if similarities is not None else ((before.similarities or 0) if before else proposed.similarities)
     model = model or (before.model if before else None)
@@ -157,7 +157,7 @@ def add(
 
 def _from(database: Path, folder: str | None) -> str | None:
     """Return a folder by the way to it from where the database is, which is from where a configuration names it."""
-    return None if folder is None else os.path.relpath(folder, database.parent)
+    return None if folder is None else os.path.relpath(os.path.realpath(folder), database.resolve().parent)
 
 
 def _yaml(proposed: Any, config: Config, database: Path) -> str:  # noqa: ANN401

@@ -31,6 +31,7 @@ __all__ = [
     "get_model",
     "is_loaded",
     "parse_name",
+    "said_of",
     "stored_name",
 ]
 
@@ -49,11 +50,14 @@ class Provider(NamedTuple):
 PROVIDERS: dict[str, tuple[str, str]] = {
     "static": ("static", "token table shipped with the package; numpy only, English, no download"),
     "minilm": ("minilm", "all-MiniLM-L6-v2 by onnxruntime, English, 256 tokens"),
-    "onnx": ("onnx", "onnx/FOLDER: a sentence model exported to ONNX"),
+    "onnx": ("exported", "onnx/FOLDER: a model exported to ONNX, of texts, or of texts and pictures (CLIP)"),
     "words": ("words", "words/FILE: word vectors; numpy only, a text is the mean of the words that it knows"),
-    "sentence-transformers": ("sentence_transformers", "sentence-transformers/NAME: any model of that library"),
+    "sentence-transformers": (
+        "sentence_transformers",
+        "sentence-transformers/NAME: any model of that library, some of them of texts and pictures (CLIP)",
+    ),
     "openai": ("openai", "openai/NAME: OpenAI or any compatible server"),
-    "llm": ("llm", "llm/NAME: any embedding model of the llm tool"),
+    "llm": ("llm", "llm/NAME: any embedding model of the llm tool, some of them of texts and pictures"),
 }
 """Provider -> (module here, one line about it)."""
 
@@ -186,6 +190,12 @@ def built_in(name: str) -> str | None:
     if name in BUILT_IN:
         return name
     return "minilm" if name in MINILM_ALIASES else None
+
+
+def said_of(name: str) -> str:
+    """Return what people should know of a model beside its name: the sentences ABOUT of its provider, "" for none; nothing is loaded."""
+    module = import_module(f"datasette_embeddings.models.{PROVIDERS[parse_name(name)[0]][0]}")
+    return str(getattr(module, "ABOUT", ""))
 
 
 def _load(name: str, settings: Mapping[str, Any]) -> EmbeddingModel:

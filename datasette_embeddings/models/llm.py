@@ -13,10 +13,12 @@ from datasette_embeddings.errors import (
     MissingKey,
     ModelError,
     ProviderError,
+    SourceError,
     nearest,
 )
 from datasette_embeddings.models import PROVIDERS, prompts
 from datasette_embeddings.models.base import Embedded, EmbeddingModel
+from datasette_embeddings.models.images import open_image
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,17 +82,24 @@ class LlmModel(EmbeddingModel):
             raise MissingKey(f"{self.name}: {error}") from None
 
     def embed_batch(self, items: Sequence[Item], purpose: Purpose, prompt: str = "") -> Embedded:
-        """Return (n, d) float32 in the order of *items*; blank texts are not sent. llm knows no purposes, nor prompts.
+        """Return (n, d) float32 in the order of *items*; blank texts and files that are no image within bounds are not sent.
 
-        Raises MissingKey, ModelError, or ProviderError for a remote model, when it fails or gives a wrong number.
+        An image is sent as the file that it is, as llm itself would do, so that both have the same vector. llm knows no purposes,
+        nor prompts. Raises MissingKey, MissingExtra, ModelError, or ProviderError for a remote model, when it fails or gives a wrong number.
         """
-        failures = {at: "the text is empty" for at, item in enumerate(items) if not item.strip()}
+        for item in items:
+            self._require("text" if isinstance(item, str) else "image")
+        failures = {at: reason for at, item in enumerate(items) if (reason := unfit(item))}
         sent = [at for at in range(len(items)) if at not in failures]
         texts = prompts.before(prompt, items)
         rows = self._rows([texts[at] for at in sent])
         vectors = np.zeros((len(items), rows.shape[1]), np.float32)
         vectors[sent] = rows
         return Embedded(vectors, failures, sum(self.token_counts([items[at] for at in sent])))
+
+    def _require(self, modality: str) -> None:
+        if modality not in self.modalities:
+            raise ModelError(f"{self.name} embeds {' and '.join(sorted(self.modalities))}, not {modality}")
 
     def _rows(self, items: Sequence[Item]) -> NDArray[np.float32]:
         """Return (n, d) float32, checked for shape."""
@@ -118,6 +127,17 @@ class LlmModel(EmbeddingModel):
                 said = f"HTTP {status}" if isinstance(status, int) else kind
                 raise ProviderError(f"{self.name}: the provider failed ({said}); nothing was kept") from None
             raise ModelError(f"{self.name} failed: {kind}: {error}") from error
+
+
+def unfit(item: Item) -> str:
+    """Return why an item is not given to a model; empty where it is. Raises MissingExtra for an image without Pillow."""
+    if isinstance(item, str):
+        return "" if item.strip() else "the text is empty"
+    try:
+        open_image(item)
+    except SourceError as error:
+        return str(error)
+    return ""
 
 
 def find(rest: str) -> Any:  # noqa: ANN401 - llm.EmbeddingModel, which is not imported here

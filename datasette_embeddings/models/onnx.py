@@ -1,7 +1,4 @@
-"""`onnx/FOLDER`: a sentence model exported to ONNX, run by onnxruntime and tokenizers; no torch.
-
-The folder holds `model.onnx` (or `onnx/model.onnx`) and `tokenizer.json`, and optionally the small configuration files of
-sentence-transformers. Nothing in it is executed: no Python file is imported and no library of custom operators loaded.
+"""A text model exported to ONNX, run by onnxruntime and tokenizers; no torch.
 
 Texts of one batch all have the same number of tokens. So nothing is padded, short texts cost what they need, and the
 vector of a text depends on that text alone: measured bit for bit equal in any batch and with any number of threads of one
@@ -34,8 +31,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from datasette_embeddings.models.base import Item, Purpose
-
-SETTINGS = ("threads", "max_tokens", "pooling", *prompts.SETTINGS)
 
 BATCH_TOKENS = 1024
 """Tokens of one run: from 512 to 4096 the speed is the same within 4 % for short texts and falls by 6 % for long ones
@@ -70,30 +65,6 @@ class SentenceConfig:
     prompts: Prompts = NO_PROMPTS
 
 
-def load(rest: str, settings: Mapping[str, Any]) -> EmbeddingModel:
-    """Return the model in the folder *rest*; a relative folder counts from the current directory.
-
-    Settings: threads, max_tokens, pooling (mean or cls), query_prompt, document_prompt.
-    Raises MissingExtra, ConfigError, ModelError.
-    """
-    name = f"onnx/{rest}"
-    check_settings(name, settings, SETTINGS)
-    folder = Path(rest).expanduser()
-    model_file = next(
-        (path for path in (folder / "model.onnx", folder / "onnx" / "model.onnx") if path.is_file()), None
-    )
-    if model_file is None:
-        raise ModelError(f"{name}: there is no model.onnx and no onnx/model.onnx in {folder.absolute()}")
-    config = read_config(name, folder, settings)
-    return OnnxModel(
-        name,
-        session=open_session(name, str(model_file), session_options(name, settings)),
-        tokenizer=open_tokenizer(name, folder, config.lower),
-        config=config,
-        revision=_revision(model_file, folder, config),
-    )
-
-
 class OnnxModel(EmbeddingModel):
     """A tokenizer, a session and how to make sentence vectors of its output. Safe to share between threads."""
 
@@ -109,8 +80,15 @@ class OnnxModel(EmbeddingModel):
         revision: str,
         language: str = "unknown",
         weights: object = None,
+        output: str | None = None,
+        length: int | None = None,
+        also: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
-        """*weights*: memory that the session reads and does not own."""
+        """*weights*: memory that the session reads and does not own. *output*: the one that is a vector of each text already.
+
+        *length*: what every text is filled up to, by its own last token, for a network that reads no other. *also*: what the
+        network has to be given besides.
+        """
         self.name = name
         self.revision = revision
         self.language = language
@@ -121,8 +99,10 @@ class OnnxModel(EmbeddingModel):
         self._tokenizer = tokenizer
         self._config = config
         self._inputs = [entry.name for entry in session.get_inputs()]
-        self._output, self._pooled = _choose_output(name, session)
-        unknown = set(self._inputs) - {"input_ids", "attention_mask", "token_type_ids"}
+        self.output, self._pooled = (output, True) if output else _choose_output(name, session)
+        self._length = length
+        self._also = dict(also or {})
+        unknown = set(self._inputs) - {"input_ids", "attention_mask", "token_type_ids", *self._also}
         if unknown or "input_ids" not in self._inputs:
             raise ModelError(
                 f"{name}: the network takes {', '.join(self._inputs)}; "
@@ -131,7 +111,7 @@ class OnnxModel(EmbeddingModel):
         self.dimensions = self._dimensions()
 
     def _dimensions(self) -> int:
-        declared = next(entry for entry in self._session.get_outputs() if entry.name == self._output).shape[-1]
+        declared = next(entry for entry in self._session.get_outputs() if entry.name == self.output).shape[-1]
         return declared if isinstance(declared, int) else int(self._run([self._tokens(["a"])[0].ids]).shape[1])
 
     def embed_batch(self, items: Sequence[Item], purpose: Purpose, prompt: str = "") -> Embedded:
@@ -174,9 +154,16 @@ class OnnxModel(EmbeddingModel):
     def _run(self, rows: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
         """Return (n, d) float32 for n texts of one length."""
         ids = np.stack(rows)
-        feed = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+        if self._length:
+            ids = np.pad(ids, ((0, 0), (0, self._length - ids.shape[1])), "edge")
+        feed = {
+            "input_ids": ids,
+            "attention_mask": np.ones_like(ids),
+            "token_type_ids": np.zeros_like(ids),
+            **self._also,
+        }
         try:
-            (output,) = self._session.run([self._output], {name: feed[name] for name in self._inputs})
+            (output,) = self._session.run([self.output], {name: feed[name] for name in self._inputs})
         except Exception as error:  # onnxruntime's errors share no base class but this one
             raise ModelError(f"{self.name}: onnxruntime cannot run the model ({first_line(error)})") from error
         if self._pooled:
@@ -194,8 +181,11 @@ class TextTokenizer:
         self._tokenizer = tokenizer
         self._unknown = unknown
         self._lower = lower
-        mask = tokenizer.encode("a").special_tokens_mask
+        encoding = tokenizer.encode("a")
+        mask = encoding.special_tokens_mask
         self.special = sum(mask)
+        if unknown in {number for number, special in zip(encoding.ids, mask, strict=True) if special}:
+            self._unknown = None  # CLIP's names its end token, as no text is unknown to it
         self._suffix = next((n for n, special in enumerate(reversed(mask)) if not special), 0)
 
     def __call__(self, texts: Sequence[str], max_tokens: int) -> list[Tokens]:
@@ -279,7 +269,7 @@ def session_options(name: str, settings: Mapping[str, Any]) -> SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = from_settings or cpu_count()
     options.enable_mem_pattern = False  # plans memory for each shape it meets, and every length is a shape
-    options.log_severity_level = 3  # errors only: they come as exceptions anyway
+    options.log_severity_level = 4  # fatal ones only: errors come as exceptions
     return options
 
 
@@ -293,7 +283,11 @@ def open_session(name: str, model: str | bytes, options: SessionOptions) -> Infe
     import onnxruntime
 
     try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        # Falling back would be trying the same again, and saying so on the standard output.
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+        for entry in (*session.get_inputs(), *session.get_outputs()):
+            _ = entry.name, entry.shape  # in a damaged file these are no text
+        return session
     except Exception as error:  # onnxruntime's errors share no base class but this one
         where = model if isinstance(model, str) else "its graph"
         raise ModelError(f"{name}: onnxruntime cannot load {where} ({first_line(error)})") from error
@@ -317,10 +311,10 @@ def open_tokenizer(name: str, folder: Path, lower: bool = False) -> TextTokenize
 
 def read_config(name: str, folder: Path, settings: Mapping[str, Any]) -> SentenceConfig:
     """Return what the sentence-transformers files in *folder* say, *settings* above them. Raises ModelError, ConfigError."""
-    sentence = _json(name, folder / "sentence_bert_config.json")
-    library = _json(name, folder / "config_sentence_transformers.json")
+    sentence = read_json(name, folder / "sentence_bert_config.json")
+    library = read_json(name, folder / "config_sentence_transformers.json")
     own = prompts.prompts_of(str(folder), settings, library.get("prompts"), library.get("default_prompt_name"))
-    pooling = settings.get("pooling") or _pooling(_json(name, folder / "1_Pooling" / "config.json"))
+    pooling = settings.get("pooling") or _pooling(read_json(name, folder / "1_Pooling" / "config.json"))
     if pooling not in {"mean", "cls"}:
         raise ModelError(f"{name}: the pooling is {pooling!r}; mean and cls are supported, set `pooling` to choose one")
     _check_modules(name, folder)
@@ -340,7 +334,7 @@ def _pooling(config: Mapping[str, Any]) -> str:
 def _check_modules(name: str, folder: Path) -> None:
     """Refuse a model whose vectors need a step that its ONNX file does not have; normalising is always done."""
     path = folder / "modules.json"
-    modules = _json(name, path, [])
+    modules = read_json(name, path, [])
     kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules if isinstance(module, dict)]
     for kind in kinds:
         if kind not in {"Transformer", "Pooling", "Normalize"}:
@@ -352,14 +346,14 @@ def _check_modules(name: str, folder: Path) -> None:
 def _position_limit(name: str, folder: Path) -> int:
     """Return how many tokens the tokenizer and the network take, as far as their configuration files say."""
     limits = (
-        _json(name, folder / "tokenizer_config.json").get("model_max_length"),
-        _json(name, folder / "config.json").get("max_position_embeddings"),
+        read_json(name, folder / "tokenizer_config.json").get("model_max_length"),
+        read_json(name, folder / "config.json").get("max_position_embeddings"),
         DEFAULT_MAX_TOKENS,
     )
     return int(min(limit for limit in limits if isinstance(limit, int | float) and limit > 0))
 
 
-def _json(name: str, path: Path, empty: Any = None) -> Any:  # noqa: ANN401 - any JSON value
+def read_json(name: str, path: Path, empty: Any = None) -> Any:  # noqa: ANN401 - any JSON value
     """Return a JSON file's value, which must be of the type of *empty*; *empty* ({} by default) where there is no file."""
     empty = {} if empty is None else empty
     try:
@@ -387,12 +381,15 @@ def _choose_output(name: str, session: InferenceSession) -> tuple[str, bool]:
     )
 
 
-def _revision(model_file: Path, folder: Path, config: SentenceConfig) -> str:
-    """Return the first 8 digits of the SHA-256 of the model file, and 8 of all else that the vectors depend on, but for prompts."""
-    others = sorted(path for path in model_file.parent.glob(f"{model_file.name}_*") if path.is_file())
-    parts = [file_sha256(path) for path in (*others, folder / "tokenizer.json")]
-    rest = repr((parts, config.max_tokens, config.pooling, config.lower))
-    return f"{file_sha256(model_file)[:8]}-{hashlib.sha256(rest.encode()).hexdigest()[:8]}"
+def revision_of(networks: Sequence[Path], others: Sequence[Path], *rest: object) -> str:
+    """Return the first 8 digits of the SHA-256 of the first network, and 8 of all else that the vectors depend on.
+
+    That is the weights beside each of the *networks*, the *others*, and what *rest* says.
+    """
+    beside = (path for network in networks for path in sorted(network.parent.glob(f"{network.name}_*")))
+    files = [*(path for path in beside if path.is_file()), *networks[1:], *others]
+    digest = hashlib.sha256(repr(([file_sha256(path) for path in files], *rest)).encode()).hexdigest()
+    return f"{file_sha256(networks[0])[:8]}-{digest[:8]}"
 
 
 def check_settings(name: str, settings: Iterable[str], known: Sequence[str]) -> None:
@@ -403,4 +400,5 @@ def check_settings(name: str, settings: Iterable[str], known: Sequence[str]) -> 
 
 
 def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, or its kind where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -17,6 +17,7 @@ import numpy as np
 from datasette_embeddings.errors import ConfigError, MissingExtra, ModelError, SourceError
 from datasette_embeddings.models import prompts
 from datasette_embeddings.models.base import Embedded, EmbeddingModel
+from datasette_embeddings.models.hub import fetch
 from datasette_embeddings.models.images import open_image
 from datasette_embeddings.models.onnx import check_settings
 from datasette_embeddings.models.weights import file_sha256
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
+    from PIL.Image import Image
 
     from datasette_embeddings.models.base import Item, Purpose
 
@@ -39,6 +41,9 @@ PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
 """Files that Python unpickles, which can run any code."""
 
 BATCH_ITEMS = 64
+BATCH_IMAGES = 16
+"""Pictures of one batch: as they come, open, they are of up to 4 million pixels (12 MB) each, and the library copies them as floats."""
+
 BATCH_TOKENS = 8192
 """Tokens of one batch with padding; torch needs about 20 kB a token for a small BERT, so some 160 MB."""
 
@@ -60,7 +65,7 @@ def load(rest: str, settings: Mapping[str, Any]) -> EmbeddingModel:
     folder = Path(rest).expanduser()
     local = folder.is_dir()
     if not local:
-        folder = fetch(name, rest if "/" in rest else name, settings.get("revision"))
+        folder = fetch(name, rest if "/" in rest else name, settings.get("revision"), SAFE_FILES, EXTRA)
     refuse_code(name, folder)
     revision = str(settings.get("revision") or "") if local else folder.name
     return SentenceTransformersModel(name, folder, revision or weights_revision(folder), settings)
@@ -112,11 +117,12 @@ class SentenceTransformersModel(EmbeddingModel):
     def embed_batch(self, items: Sequence[Item], purpose: Purpose, prompt: str = "") -> Embedded:
         """Return vectors of texts, or of images given as the bytes of their files; the library takes one kind a call."""
         texts = {n: readable(item) for n, item in enumerate(items) if isinstance(item, str)}
-        images, failures = _open_images({n: item for n, item in enumerate(items) if isinstance(item, bytes)})
+        files = {n: item for n, item in enumerate(items) if isinstance(item, bytes)}
         self._require("text", texts)
-        self._require("image", images)
+        self._require("image", files)
         vectors: NDArray[np.float32] | None = None
-        for inputs, text in ((self._wrapped(texts), prompt), (images, "")):
+        failures: dict[int, str] = {}
+        for inputs, text in ((self._wrapped(texts), prompt), *((images, "") for images in _opened(files, failures))):
             if inputs:
                 rows = self._encode(list(inputs.values()), purpose, text)
                 vectors = np.zeros((len(items), rows.shape[1]), np.float32) if vectors is None else vectors
@@ -181,15 +187,18 @@ def _open(name: str, folder: Path, device: str | None, truncate_dim: int | None)
         ) from error
 
 
-def _open_images(items: Mapping[int, bytes]) -> tuple[dict[int, Any], dict[int, str]]:
-    images: dict[int, Any] = {}
-    failures: dict[int, str] = {}
-    for position, data in items.items():
+def _opened(files: Mapping[int, bytes], failures: dict[int, str]) -> Iterator[dict[int, Image]]:
+    """Yield images by position, BATCH_IMAGES at most at a time; those that cannot be opened are put among *failures*."""
+    images: dict[int, Image] = {}
+    for position, data in files.items():
         try:
             images[position] = open_image(data)
         except SourceError as error:
             failures[position] = str(error)
-    return images, failures
+        if len(images) == BATCH_IMAGES:
+            yield images
+            images = {}
+    yield images
 
 
 def _whole(value: object) -> int | None:
@@ -202,24 +211,6 @@ def _positive(name: str, settings: Mapping[str, Any], key: str) -> int | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise ConfigError(f"{name}: {key} is {value!r}; a whole number above 0 was expected")
     return value
-
-
-def fetch(name: str, repository: str, revision: str | None) -> Path:
-    """Return a folder with the plain files of a model of the hub, from the library's cache or downloaded; its name is the commit.
-
-    Raises MissingExtra, ModelError.
-    """
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError as error:
-        raise MissingExtra(name, EXTRA) from error
-    try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(SAFE_FILES)))
-    except Exception as error:  # wrong name or revision, no network: the hub's client has many errors
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(
-            f"{name}: there is no folder of that name, and the hub does not give {repository} ({reason})"
-        ) from error
 
 
 def refuse_code(name: str, folder: Path) -> None:

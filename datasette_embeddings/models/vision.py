@@ -36,10 +36,14 @@ MAX_SIDE = 4096
 """Longest side of what a network reads, in pixels: known ones have 224 to 1,024. As float32 it takes 200 MB."""
 
 MAX_ASPECT = 16
-"""A longer strip is cut to this before it is scaled, as only its middle is read; scaled whole, one of 50,000 x 1 pixels would take gigabytes."""
+"""A longer strip is cut to this before it is scaled, as only its middle is read; scaled whole, one of a million pixels by one would take
+all memory."""
 
-MAX_WORKERS = 8
-"""Most pictures at the same time: each may be of 50 million pixels, and then needs some 300 MB while it is decoded."""
+MAX_WORKERS = 16
+"""Most pictures at the same time: each takes 30 to 200 MB, for its pixels and within the network."""
+
+SHARP = 2
+"""A large JPEG is decoded to no less than this many times what the network reads, so that scaling it down does the same to it."""
 
 BYTE = 255.0
 """The largest value of a channel."""
@@ -82,8 +86,10 @@ class Preprocessing:
             image = self._resized(image)
         if self.crop is not None:
             image = _middle(image, *self.crop)
-        values = np.asarray(image, np.float32)
-        return np.ascontiguousarray((values * self.scale + self.offset).transpose(2, 0, 1))
+        values = np.asarray(image).transpose(2, 0, 1).astype(np.float32, order="C")
+        values *= self.scale[:, None, None]
+        values += self.offset[:, None, None]
+        return values
 
     def _resized(self, image: Image) -> Image:
         from PIL.Image import Resampling
@@ -113,9 +119,14 @@ def _middle(image: Image, height: int, width: int) -> Image:
     return image.crop((left, top, left + width, top + height))
 
 
+def preprocessing_file(folder: Path) -> Path:
+    """Return the file of *folder* that says what is done to an image; it may be missing."""
+    return next((folder / file for file in CONFIG_FILES if (folder / file).is_file()), folder / CONFIG_FILES[0])
+
+
 def read_preprocessing(name: str, folder: Path) -> Preprocessing:
-    """Return what the files of transformers in *folder* say; raises ModelError for a step that is not known here."""
-    path = next((folder / file for file in CONFIG_FILES if (folder / file).is_file()), folder / CONFIG_FILES[0])
+    """Return what `preprocessing_file` says; raises ModelError for a step that is not known here."""
+    path = preprocessing_file(folder)
     where = f"{name}: {path}"
     config = _config(where, path)
     for key, value in config.items():
@@ -161,19 +172,24 @@ def _config(where: str, path: Path) -> dict[str, Any]:
 def _size(where: str, config: Mapping[str, Any], key: str) -> tuple[int, int] | int:
     """Return a size as (height, width), or as one number: of the shorter side, or of both."""
     value = config.get(key)
-    sides = value
-    if isinstance(value, dict):
-        given = {side: length for side, length in value.items() if length is not None}
-        sides = given.get("shortest_edge") if set(given) == {"shortest_edge"} else None
-        if set(given) == {"height", "width"}:
-            sides = (given["height"], given["width"])
-    for side in sides if isinstance(sides, tuple) else (sides,):
+    sides = _sides_of(value)
+    for side in sides:
         if isinstance(side, bool) or not isinstance(side, int) or not 1 <= side <= MAX_SIDE:
             raise ModelError(
                 f"{where} has {key}: {str(value)[:80]}; a number of pixels, shortest_edge, or height and width were "
                 f"expected, of {MAX_SIDE} at most"
             )
-    return sides
+    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
+
+
+def _sides_of(value: object) -> list[Any]:
+    """Return one or two lengths of a size as transformers writes it, which may be anything."""
+    if not isinstance(value, dict):
+        return [value]
+    given = {side: length for side, length in value.items() if length is not None}
+    if set(given) == {"height", "width"}:
+        return [given["height"], given["width"]]
+    return [given["shortest_edge"] if set(given) == {"shortest_edge"} else None]
 
 
 def _filter(where: str, config: Mapping[str, Any]) -> int:
@@ -187,11 +203,11 @@ def _filter(where: str, config: Mapping[str, Any]) -> int:
     return int(value)
 
 
-def _number(where: str, config: Mapping[str, Any], key: str, default: float) -> float:
-    value = config.get(key)
-    value = default if value is None else value
+def _number(where: str, config: Mapping[str, Any], key: str, default: float | None = None) -> float:
+    given = config.get(key)
+    value = default if given is None else given
     if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-        raise ModelError(f"{where} has {key}: {str(value)[:40]}; a number was expected")
+        raise ModelError(f"{where} has {key}: {str(given)[:40]}; a number was expected")
     return float(value)
 
 
@@ -200,33 +216,36 @@ def _channels(where: str, config: Mapping[str, Any], key: str) -> NDArray[np.flo
     values = value if isinstance(value, list) else [value] * 3
     if len(values) != 3:
         raise ModelError(f"{where} has {key}: {str(value)[:80]}; three numbers were expected, for red, green and blue")
-    return np.array([_number(where, {key: channel}, key, np.nan) for channel in values])
+    return np.array([_number(where, {key: channel}, key) for channel in values])
 
 
 class VisionSession:
     """A network that makes one vector of a picture. Safe to share between threads.
 
-    *dimensions* of the vectors. *revision*: what besides the network's file they depend on.
+    Attributes:
+        session: of onnxruntime.
+        output: the network's output that is the vector.
+        dimensions: of the vectors.
+        takes_texts: the network reads texts too, and is given an empty one with each picture.
+
     """
 
-    def __init__(
-        self,
-        name: str,
-        session: InferenceSession,
-        preprocessing: Preprocessing,
-        *,
-        workers: int = 1,
-        also: Mapping[str, NDArray[Any]] | None = None,
-    ) -> None:
-        """*workers*: pictures at the same time. *also*: what the network has to be given besides `pixel_values`."""
+    def __init__(self, name: str, session: InferenceSession, preprocessing: Preprocessing, workers: int = 1) -> None:
+        """*workers*: pictures at the same time. Raises ModelError where the network is not one of pictures prepared like this."""
+        self.session = session
+        self.output = choose_output(name, session)
         self._name = name
-        self._session = session
         self._preprocessing = preprocessing
         self._workers = workers
-        self._also = dict(also or {})
-        self._output = choose_output(name, session)
-        self._check_input()
-        self.dimensions = len(self._run(np.zeros((3, *preprocessing.shape), np.float32)))
+        inputs = {entry.name: entry.shape for entry in session.get_inputs()}
+        self._text = {key: _blank(shape) for key, shape in inputs.items() if key in {"input_ids", "attention_mask"}}
+        self.takes_texts = bool(self._text)
+        self._check(inputs)
+        self.dimensions = len(self._run(self.blank()))
+
+    def blank(self) -> NDArray[np.float32]:
+        """Return the values of a picture of nothing, (3, height, width)."""
+        return np.zeros((3, *self._preprocessing.shape), np.float32)
 
     def __call__(self, pictures: Sequence[bytes]) -> tuple[NDArray[np.float32], dict[int, str]]:
         """Return (n, dimensions) float32, not normalised, and position -> why that file is no usable image (its row is zero).
@@ -252,30 +271,29 @@ class VisionSession:
     def _one(self, picture: bytes) -> NDArray[np.float32] | str:
         """Return a picture's vector, or why there is none."""
         try:
-            image = open_image(picture)
+            image = open_image(picture, SHARP * max(self._preprocessing.shape))
         except SourceError as error:
             return str(error)
         return self._run(self._preprocessing.pixels(image))
 
     def _run(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         try:
-            (output,) = self._session.run([self._output], {"pixel_values": pixels[None], **self._also})
+            (output,) = self.session.run([self.output], {"pixel_values": pixels[None], **self._text})
         except Exception as error:  # onnxruntime's errors share no base class but this one
             raise ModelError(
                 f"{self._name}: onnxruntime cannot run the network of pictures ({first_line(error)})"
             ) from error
         if output.ndim != 2 or len(output) != 1:
-            raise ModelError(f"{self._name}: the network gives {self._output} of shape {output.shape} for one picture")
+            raise ModelError(f"{self._name}: the network gives {self.output} of shape {output.shape} for one picture")
         return np.asarray(output[0], np.float32)
 
-    def _check_input(self) -> None:
-        inputs = {entry.name: entry for entry in self._session.get_inputs()}
-        if set(inputs) != {"pixel_values", *self._also}:
+    def _check(self, inputs: Mapping[str, Sequence[Any]]) -> None:
+        if set(inputs) != {"pixel_values", *self._text}:
             raise ModelError(
                 f"{self._name}: the network takes {', '.join(inputs)}; pixel_values were expected, for pictures"
             )
         wanted = (3, *self._preprocessing.shape)
-        declared = inputs["pixel_values"].shape
+        declared = inputs["pixel_values"]
         same = len(declared) == 4 and all(
             not isinstance(size, int) or size == want for size, want in zip(declared[1:], wanted, strict=True)
         )
@@ -286,9 +304,14 @@ class VisionSession:
             )
 
 
+def _blank(shape: Sequence[Any]) -> NDArray[np.int64]:
+    """Return tokens, or a mask of them, for one text that nobody asks for."""
+    return np.ones((1, shape[-1] if isinstance(shape[-1], int) else 1), np.int64)
+
+
 def choose_output(name: str, session: InferenceSession) -> str:
     """Return the output that is the vector of a picture: `image_embeds`, else `pooler_output`, else the only one of rank 2."""
-    flat = [output.name for output in session.get_outputs() if len(output.shape) == 2]
+    flat: list[str] = [output.name for output in session.get_outputs() if len(output.shape) == 2]
     for wanted in ("image_embeds", "pooler_output"):
         if wanted in flat:
             return wanted
@@ -307,4 +330,4 @@ def open_vision(name: str, model_file: Path, folder: Path, settings: Mapping[str
     workers = min(settings.get("threads") or cpu_count(), MAX_WORKERS)
     options.intra_op_num_threads = 1
     preprocessing = read_preprocessing(name, folder)
-    return VisionSession(name, open_session(name, str(model_file), options), preprocessing, workers=workers)
+    return VisionSession(name, open_session(name, str(model_file), options), preprocessing, workers)

@@ -11,6 +11,7 @@ from datasette_embeddings.pages.ask import ask_page
 from datasette_embeddings.pages.clusters import clusters_page
 from datasette_embeddings.pages.collection import collection_page, index_page
 from datasette_embeddings.pages.embed import embed_json
+from datasette_embeddings.pages.images import images_page, thumbnail_webp
 from datasette_embeddings.pages.item import item_page
 from datasette_embeddings.pages.map import colors_bin, ids_json, items_json, map_page, points_bin
 from datasette_embeddings.pages.search import search_page
@@ -37,6 +38,8 @@ def routes() -> Routes:
         (HERE + r"/map/colors\.bin$", colors_bin),
         (HERE + r"/map/ids\.json$", ids_json),
         (HERE + r"/map/items\.json$", items_json),
+        (HERE + r"/images(?P<format>\.json)?$", images_page),
+        (HERE + r"/images/(?P<item>[^/]+)\.webp$", thumbnail_webp),
         (HERE + r"/search(?P<format>\.json)?$", search_page),
         (HERE + r"/ask(?P<format>\.json)?$", ask_page),
         (HERE + r"/spectrum(?P<format>\.json)?$", spectrum_page),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 from datasette_embeddings import compat
 from datasette_embeddings.asking import Refused
@@ -68,16 +68,27 @@ async def place_of(datasette: Datasette, request: Request) -> Place:
     return await find_place(datasette, request.actor, *names)
 
 
+def require_own_page(request: Request) -> None:
+    """Raise Datasette's Forbidden where another site's page sent a request: 0.65 checks visitors with cookies only.
+
+    Browsers say where a request comes from, older ones by its origin alone; what says neither is no browser.
+    """
+    from datasette.utils.asgi import Forbidden
+
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    own = urlsplit(origin or "").netloc == request.headers.get("host", "") if origin else True
+    if site not in {"same-origin", "none"} if site else not own:
+        raise Forbidden("What costs this site time or money is asked for from its own pages")
+
+
 async def posted_fields(request: Request) -> list[tuple[str, str]]:
     """Return the names and values of a form, or of a JSON object, that a page of this site sent; raises EmbeddingsError for what is neither.
 
-    Raises Datasette's Forbidden where another site's page sent it: 0.65 checks visitors with cookies only.
+    Raises Datasette's Forbidden where another site's page sent it.
     """
     import orjson
-    from datasette.utils.asgi import Forbidden
 
-    if request.headers.get("sec-fetch-site", "none") not in {"same-origin", "none"}:
-        raise Forbidden("What costs this site time or money is asked for from its own pages")
+    require_own_page(request)
     body = await request.post_body()
     if not request.headers.get("content-type", "").startswith("application/json"):
         return parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 from datasette_embeddings import chatting, compat, replying, site
 from datasette_embeddings.answers.citing import answer_dict, says_not_found
+from datasette_embeddings.errors import EmbeddingsError
 from datasette_embeddings.finding import as_number
 from datasette_embeddings.pages.answering import (
     NOT_INDEXED,
@@ -48,6 +49,10 @@ async def ask_page(datasette: Datasette, request: Request) -> Any:  # noqa: ANN4
     from datasette.utils.asgi import Response
 
     place = await place_of(datasette, request)
+    if place.collection.images:
+        raise EmbeddingsError(
+            f"the pictures of {place.collection.name} hold no text to quote; its pages of pictures find those that look alike"
+        )
     if request.method == "POST":
         return await _posted(place, request)
     if request.method not in {"GET", "HEAD"}:

@@ -17,6 +17,7 @@ from datasette_embeddings.pages.answering import (
     place_of,
     require_instance,
 )
+from datasette_embeddings.pages.images import at_random
 from datasette_embeddings.pages.search import asks_by_post, facets_of
 from datasette_embeddings.places import all_places
 from datasette_embeddings.results import results_of
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 EXAMPLE_ITEMS = 6
 """Items that a collection's page begins with, from all over it."""
+
+EXAMPLE_PICTURES = 12
+"""Pictures that the page of a collection of them begins with."""
 
 SHOWN_CLUSTERS = 6
 """Of its clusters, the largest, that a collection's page names; their own page has all."""
@@ -95,7 +99,11 @@ async def collection_page(datasette: Datasette, request: Request) -> Response:
     if is_json(request):
         return json_answer(datasette, as_dict(place, state), await headers_of(place))
     issues, examples, clusters = await place.run(
-        lambda conn: (_issues(conn, place), _examples(conn, place), _clusters(conn, place))
+        lambda conn: (
+            _issues(conn, place),
+            [] if place.collection.images else _examples(conn, place),
+            _clusters(conn, place),
+        )
     )
     held = await remembered.holdings_of(datasette, place.database)
     context = {
@@ -105,6 +113,7 @@ async def collection_page(datasette: Datasette, request: Request) -> Response:
         "description": await description_of(place),
         "issues": issues,
         "examples": examples,
+        "cards": await at_random(place, EXAMPLE_PICTURES),
         "clusters": clusters,
         "facets": await facets_of(place),
         "queries": [query for query in held.queries if query.collection == place.collection.name],

@@ -35,6 +35,8 @@ OWN_ARGUMENTS = ("q", "k", "csrftoken")
 async def search_page(datasette: Datasette, request: Request) -> Response:
     """Search one collection."""
     place = await place_of(datasette, request)
+    if place.collection.images:
+        return _to_the_finder(place, request)
     if request.method == "POST":
         return await _posted(place, request)
     text = request.args.get("q") or ""
@@ -79,6 +81,14 @@ async def _posted(place: Place, request: Request) -> Response:
     return Response.redirect(_url(place, text, k, pairs), status=303)
 
 
+def _to_the_finder(place: Place, request: Request) -> Response:
+    """Lead to where pictures are searched, with the same words and filters; a form that was posted is posted there again."""
+    from datasette.utils.asgi import Response
+
+    query = f"?{request.query_string}" if request.query_string else ""
+    return Response.redirect(f"{place.url}/images{request.url_vars.get('format') or ''}{query}", status=307)
+
+
 def filter_pairs(request: Request) -> list[tuple[str, str]]:
     """Return the filters of a request: everything but our own arguments; raises EmbeddingsError for what is no filter."""
     pairs = [
@@ -117,7 +127,8 @@ def _as_dict(place: Place, text: str, found: Found) -> dict[str, Any]:
 
 def _url(place: Place, text: str, k: int, pairs: Sequence[tuple[str, str]]) -> str:
     number = [("k", str(k))] if k != DEFAULT_K else []
-    return f"{place.url}/search?{urlencode([('q', text), *number, *pairs])}"
+    words = [] if place.collection.images and not text else [("q", text)]
+    return f"{place.search_url}?{urlencode([*words, *number, *pairs])}"
 
 
 def _words(pair: tuple[str, str]) -> str:

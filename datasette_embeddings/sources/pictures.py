@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from datasette_embeddings.database import quote
 from datasette_embeddings.errors import SourceError
 from datasette_embeddings.limits import MAX_IMAGE_BYTES
 
@@ -23,6 +24,18 @@ def folder_beside(conn: sqlite3.Connection, folder: str) -> Path:
     return found
 
 
+def is_relative(folder: str | None) -> bool:
+    """Tell whether a folder is named by the way to it from the database, which holds wherever both of them are."""
+    return folder is not None and not os.path.isabs(folder) and not folder.startswith("~")
+
+
+def within_bounds_sql(column: str) -> str:
+    """Return SQL for the values of a column of pictures: in place of a BLOB of too many bytes, one that is as good to refuse it."""
+    name = quote(column)
+    large = f"typeof({name}) = 'blob' and length({name}) > {MAX_IMAGE_BYTES}"
+    return f"case when {large} then zeroblob({MAX_IMAGE_BYTES + 1}) else {name} end"
+
+
 def picture(value: object, folder: Path | None) -> bytes | str:
     """Return the bytes of a picture: *value* itself, or the file of that name below *folder*; "" for NULL and nothing.
 
@@ -36,7 +49,7 @@ def picture(value: object, folder: Path | None) -> bytes | str:
         raise SourceError(f"a picture is a BLOB or the path of a file; found {type(value).__name__}")
     if folder is None:
         raise SourceError(
-            "a picture that is a text is a path; set `images` to the folder that the files are below (--images-in FOLDER)"
+            "a picture that is a text is the path of a file; set `images` (--folder) to the folder that the files are below"
         )
     return read_below(folder, value)
 
@@ -51,19 +64,27 @@ def read_below(folder: Path, name: str) -> bytes:
         path = (folder / name).resolve()
         if not path.is_relative_to(folder.resolve()):
             raise SourceError("the path leads out of the folder of pictures")
-        # Not to wait for the other end of a pipe that somebody put there.
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with open(handle, "rb") as file:
-            found = os.fstat(handle)
-            if not stat.S_ISREG(found.st_mode):
-                raise SourceError("this is no regular file")
-            return within_bounds(file.read(MAX_IMAGE_BYTES + 1), found.st_size)
+        return _read_regular(path)
     except (OSError, RuntimeError, ValueError) as error:
         raise SourceError(f"the file cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
-def within_bounds(data: bytes, size: int | None = None) -> bytes:
+def _read_regular(path: Path) -> bytes:
+    """Return a file's bytes. *path* has no links in it, and none is followed that came since it was looked at."""
+    # Not to wait for the other end of a pipe that somebody put there.
+    also = (getattr(os, flag, 0) for flag in ("O_NONBLOCK", "O_NOFOLLOW", "O_BINARY"))
+    handle = os.open(path, os.O_RDONLY | sum(also))
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise SourceError("this is no regular file")
+        with open(handle, "rb", closefd=False) as file:
+            return within_bounds(file.read(MAX_IMAGE_BYTES + 1))
+    finally:
+        os.close(handle)
+
+
+def within_bounds(data: bytes) -> bytes:
     """Return the bytes of an image file; raises SourceError where they are too many, however small its picture is."""
-    if max(len(data), size or 0) > MAX_IMAGE_BYTES:
-        raise SourceError(f"an image file of {size or len(data):,} bytes; at most {MAX_IMAGE_BYTES:,} are read")
+    if len(data) > MAX_IMAGE_BYTES:
+        raise SourceError(f"an image file of more than {MAX_IMAGE_BYTES:,} bytes, which are the most that are read")
     return data

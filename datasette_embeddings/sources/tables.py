@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from datasette_embeddings import templating
 from datasette_embeddings.database import column_names, item_id, quote, real_name, table_key
 from datasette_embeddings.errors import ConfigError, SourceError, nearest
-from datasette_embeddings.sources.pictures import folder_beside, picture
+from datasette_embeddings.sources.pictures import folder_beside, is_relative, picture, within_bounds_sql
 from datasette_embeddings.sources.row import Row, as_read, make_row, row_of_values, without_empty
 from datasette_embeddings.sources.selecting import attached, fetched, select
 
@@ -64,7 +64,8 @@ class TableSource:
         fields = [source.image] if source.image else list(source.columns) or column_names(conn, source.table)
         folder = folder_beside(conn, source.folder) if source.folder and source.image else None
         render = source.renderer(fields, folder)
-        chosen = ", ".join(quote(name) for name in (*source.key, *fields))
+        values_of = [within_bounds_sql(source.image)] if source.image else [quote(name) for name in fields]
+        chosen = ", ".join([*(quote(name) for name in source.key), *values_of])
         sql = f"select {chosen} from {quote(source.table)}"
         if source.where:
             sql += f" where {source.where}"
@@ -74,7 +75,7 @@ class TableSource:
             yield make_row(item_id(values[:width]), partial(render, row), prepend=self.prepend)
 
     def describe(self) -> dict[str, Any]:
-        """Return the table, its key and what of it is embedded."""
+        """Return the table, its key and what of it is embedded; a folder by its whole path stays out of the file."""
         return without_empty(
             table=self.table,
             key=list(self.key),
@@ -82,7 +83,7 @@ class TableSource:
             where=self.where,
             prepend=self.prepend,
             image=self.image,
-            folder=self.folder,
+            folder=self.folder if is_relative(self.folder) else None,
         )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "cat", "dog", "query", "passage", ":"]
@@ -63,3 +65,44 @@ def write_clip(folder: Path) -> Path:
     images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     CLIPProcessor(images, tokenizer).save_pretrained(folder)
     return folder
+
+
+def export_clip(checkpoint: Path, folder: Path, *, both: bool = False) -> Path:
+    """Write a CLIP of transformers as ONNX: its two halves, or *both* in one file, with its tokenizer and preprocessing."""
+    import torch
+    from transformers import CLIPModel, CLIPProcessor, CLIPTextModelWithProjection, CLIPVisionModelWithProjection
+
+    folder.mkdir(parents=True)
+    CLIPProcessor.from_pretrained(checkpoint).save_pretrained(folder)
+    (folder / "config.json").write_text((checkpoint / "config.json").read_text())
+    ids = torch.tensor([[52, 1, 2, 53]] * 2)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": torch.zeros(2, 3, 32, 32)}
+    words, pictures = ("input_ids", "attention_mask"), ("pixel_values",)
+    if both:
+        outputs = ("logits_per_image", "logits_per_text", "text_embeds", "image_embeds")
+        plan = {"model.onnx": (CLIPModel, words + pictures, outputs)}
+    else:
+        plan = {
+            "text_model.onnx": (CLIPTextModelWithProjection, words, ("text_embeds", "last_hidden_state")),
+            "vision_model.onnx": (CLIPVisionModelWithProjection, pictures, ("image_embeds", "last_hidden_state")),
+        }
+    for name, (kind, taken, given) in plan.items():
+        network = kind.from_pretrained(checkpoint, attn_implementation="eager").eval()
+        axes = {key: {0: "texts", 1: "tokens"} if key in words else {0: "pictures"} for key in taken}
+        network.forward = partial(_by_position, network.forward, taken, given)
+        torch.onnx.export(
+            network,
+            tuple(inputs[key] for key in taken),
+            folder / name,
+            input_names=list(taken),
+            output_names=list(given),
+            dynamic_axes=axes,
+            dynamo=False,
+        )
+    return folder
+
+
+def _by_position(forward: Callable, taken: tuple[str, ...], given: tuple[str, ...], *values: object) -> tuple:
+    """Call a model of transformers as ONNX has it: inputs and outputs in an order, without names."""
+    answer = forward(**dict(zip(taken, values, strict=True)))
+    return tuple(answer[key] for key in given)

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import http.server
-import io
 import json
-import os
 import shutil
 import socket
-import subprocess
 import sys
 import threading
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +16,9 @@ pytestmark = pytest.mark.models
 pytest.importorskip("torch")
 pytest.importorskip("sentence_transformers")
 
-from checkpoints import write_bert, write_clip  # noqa: E402 - after the check that there is a torch
+from checkpoints import export_clip, write_bert, write_clip  # noqa: E402 - after the check that there is a torch
+from hub_server import COMMIT, Hub, run_at  # noqa: E402
+from pictures import claiming, plain, saved  # noqa: E402
 
 from datasette_embeddings.errors import ConfigError, MissingExtra, ModelError  # noqa: E402
 from datasette_embeddings.models import get_model, minilm  # noqa: E402
@@ -53,14 +49,6 @@ def bert(tmp_path_factory):
 def clip(tmp_path_factory):
     pytest.importorskip("PIL")
     return write_clip(tmp_path_factory.mktemp("clip") / "tiny")
-
-
-def png(color, size=(40, 60), form="PNG"):
-    from PIL import Image
-
-    out = io.BytesIO()
-    Image.new("RGB", size, color).save(out, form)
-    return out.getvalue()
 
 
 def test_minilm_agrees_with_sentence_transformers():
@@ -143,7 +131,9 @@ def test_odd_texts(bert):
 def test_texts_and_images_in_one_space(clip):
     model = load(clip)
     assert (model.modalities, model.dimensions) == ({"text", "image"}, 32)
-    embedded = model.embed([png("red"), "a red square", png("red", form="JPEG"), png("blue", form="WEBP")], "document")
+    embedded = model.embed(
+        [plain("red"), "a red square", plain("red", form="JPEG"), plain("blue", form="WEBP")], "document"
+    )
     assert embedded.vectors.shape == (4, 32)
     assert not embedded.failures
     np.testing.assert_allclose(np.linalg.norm(embedded.vectors, axis=1), 1, atol=1e-6)
@@ -153,7 +143,7 @@ def test_texts_and_images_in_one_space(clip):
 
 def test_broken_images_fail_alone(clip):
     model = load(clip)
-    good = png("red")
+    good = plain("red")
     embedded = model.embed([good, b"", good[:60], b"<svg/>", b"GIF89a"], "document")
     assert set(embedded.failures) == {1, 2, 3, 4}
     np.testing.assert_allclose(embedded.vectors[0], model.embed_one(good, "query"), atol=1e-6)
@@ -162,24 +152,21 @@ def test_broken_images_fail_alone(clip):
 
 
 def test_image_of_too_many_pixels(clip):
-    embedded = load(clip).embed([png("red", (20_000, 2_501))], "document")
-    assert "20000 x 2501 pixels" in embedded.failures[0]
+    embedded = load(clip).embed([claiming(60_000, 60_000)], "document")
+    assert "40,000,000 in all are the most" in embedded.failures[0]
 
 
 def test_transparent_images_are_on_white(clip):
     from PIL import Image
 
-    out = io.BytesIO()
-    Image.new("RGBA", (40, 60), (0, 0, 0, 0)).save(out, "PNG")
     model = load(clip)
-    np.testing.assert_allclose(
-        model.embed_one(out.getvalue(), "query"), model.embed_one(png("white"), "query"), atol=1e-6
-    )
+    clear = saved(Image.new("RGBA", (40, 60), (0, 0, 0, 0)))
+    np.testing.assert_allclose(model.embed_one(clear, "query"), model.embed_one(plain("white"), "query"), atol=1e-6)
 
 
 def test_texts_are_never_opened_or_fetched(clip, tmp_path):
-    (tmp_path / "red.png").write_bytes(png("red"))
-    image = load(clip).embed_one(png("red"), "document")
+    (tmp_path / "red.png").write_bytes(plain("red"))
+    image = load(clip).embed_one(plain("red"), "document")
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.2)
         address = f"http://127.0.0.1:{server.getsockname()[1]}/red.png"
@@ -190,9 +177,51 @@ def test_texts_are_never_opened_or_fetched(clip, tmp_path):
     assert (embedded.vectors @ image < 0.999).all()
 
 
+PHRASES = ["a red square", "b", "cat dog c " * 20, "A  Red,\tSQUARE", "☃ é", "x" * 200]
+
+
+@pytest.fixture(scope="module", params=["two files", "one file"])
+def exported(clip, request, tmp_path_factory):
+    pytest.importorskip("onnxruntime")
+    return export_clip(clip, tmp_path_factory.mktemp("onnx") / "clip", both=request.param == "one file")
+
+
+def test_clip_by_onnxruntime_agrees(clip, exported):
+    """The same weights, random ones, by both libraries: that proves loading, shapes and one space, and nothing about relevance."""
+    from PIL import Image
+
+    theirs, ours = load(clip), get_model(f"onnx/{exported}")
+    assert (ours.modalities, ours.dimensions, ours.max_tokens) == (theirs.modalities, theirs.dimensions, 24)
+    noise = np.random.default_rng(4).integers(0, 256, (90, 70, 3), np.uint8)
+    pictures = [saved(Image.fromarray(noise)), plain("red", (33, 200)), saved(Image.fromarray(noise[:20]), "JPEG")]
+    for items in (PHRASES, pictures):
+        a, b = theirs.embed(items, "document"), ours.embed(items, "document")
+        assert np.sum(a.vectors * b.vectors, axis=1).min() > 0.9999
+        assert (dict(a.failures), dict(b.failures)) == ({}, {})
+        assert (a.tokens, dict(a.truncated)) == (b.tokens, dict(b.truncated))
+    vectors = ours.embed([*PHRASES, *pictures], "query").vectors
+    assert np.linalg.matrix_rank(vectors) == len(vectors)  # no two of them are the same
+
+
+def test_a_vector_by_onnxruntime_does_not_depend_on_its_batch(exported):
+    model = get_model(f"onnx/{exported}")
+    items = [*PHRASES, *(plain(color) for color in ("red", "blue", "white"))]
+    alone = np.array([model.embed_one(item, "query") for item in items])
+    np.testing.assert_array_equal(model.embed(items[::-1], "query").vectors[::-1], alone)
+
+
+def test_many_pictures_at_once_are_as_one(clip):
+    model = load(clip)
+    colors = [f"rgb({n},{255 - n},{n // 2})" for n in range(0, 250, 7)]
+    items = [plain(color) if n % 9 else b"no picture" for n, color in enumerate(colors)]
+    embedded = model.embed(items, "document")
+    assert set(embedded.failures) == set(range(0, len(items), 9))
+    np.testing.assert_allclose(embedded.vectors[20], model.embed_one(items[20], "document"), atol=1e-6)
+
+
 def test_images_for_a_model_of_texts(bert):
     with pytest.raises(ModelError, match="embeds text, not image"):
-        load(bert).embed([png("red")], "document")
+        load(bert).embed([plain("red")], "document")
 
 
 def copy(bert: Path, folder: Path, files: dict[str, str]) -> Path:
@@ -269,77 +298,22 @@ def test_device_that_does_not_exist(bert):
         load(bert, device="quantum")
 
 
-class Hub(http.server.BaseHTTPRequestHandler):
-    """Answers as the hub does about one repository, the folder *root*, and notes what was asked for."""
-
-    commit = "c" * 40
-
-    def __init__(self, root, asked, *arguments):
-        self.root, self.asked = root, asked
-        super().__init__(*arguments)
-
-    def do_GET(self):
-        self.answer(body=True)
-
-    def do_HEAD(self):
-        self.answer(body=False)
-
-    def answer(self, body):
-        path = self.path.partition("?")[0]
-        file = self.root / path.partition(f"/acme/tiny/resolve/{self.commit}/")[2]
-        if path.startswith("/api/models/acme/tiny"):
-            data = json.dumps(self.tree() if "/tree/" in path else {"id": "acme/tiny", "sha": self.commit}).encode()
-        elif file.is_file():
-            self.asked.add(file.name)
-            data = file.read_bytes()
-        else:
-            self.send_error(404)
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
-        self.send_header("X-Repo-Commit", self.commit)
-        self.end_headers()
-        if body:
-            self.wfile.write(data)
-
-    def tree(self):
-        files = [path for path in self.root.rglob("*") if path.is_file()]
-        return [
-            {"type": "file", "path": str(path.relative_to(self.root)), "size": path.stat().st_size, "oid": "0" * 40}
-            for path in files
-        ]
-
-    def log_message(self, *arguments):
-        pass
-
-
-def ask_hub(code, **environment):
-    """Run *code* in a process of its own, as the hub's client reads its environment once."""
-    return subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True, check=True
-    ).stdout
-
-
 def test_a_model_of_the_hub_is_fetched_without_its_code(bert, tmp_path):
     root = copy(bert, tmp_path / "repository", {"modeling_evil.py": "", "pytorch_model.bin": "", "onnx/model.onnx": ""})
-    asked: set[str] = set()
     code = (
-        "from datasette_embeddings.models.sentence_transformers import fetch, load\n"
-        "print(fetch('tiny', 'acme/tiny', 'main'))\n"
+        "from datasette_embeddings.models.hub import fetch\n"
+        "from datasette_embeddings.models.sentence_transformers import SAFE_FILES, load\n"
+        "print(fetch('tiny', 'acme/tiny', 'main', SAFE_FILES, ''))\n"
         "model = load('acme/tiny', {'revision': 'main'})\n"
         "print(model.revision, model.embed_one('a dog', 'query').tolist())"
     )
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Hub, root, asked)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        endpoint = f"http://127.0.0.1:{server.server_address[1]}"
-        folder, answer = ask_hub(code, HF_ENDPOINT=endpoint, HF_HOME=str(tmp_path / "cache")).splitlines()
-        server.shutdown()
+    with Hub(root) as hub:
+        folder, answer = hub.run(code, tmp_path / "cache").splitlines()
     fetched = {path.name for path in Path(folder).rglob("*") if path.is_file()}
     assert "model.safetensors" in fetched
-    assert not {"modeling_evil.py", "pytorch_model.bin", "model.onnx"} & (fetched | asked)
+    assert not {"modeling_evil.py", "pytorch_model.bin", "model.onnx"} & (fetched | hub.asked)
     revision, vector = answer.split(" ", 1)
-    assert revision == Hub.commit
+    assert revision == COMMIT
     np.testing.assert_allclose(json.loads(vector), load(bert).embed_one("a dog", "query"), atol=1e-6)
 
 
@@ -350,7 +324,7 @@ def test_no_hub_and_no_such_folder(tmp_path):
         "try: get_model('sentence-transformers/no-such-model')\n"
         "except ModelError as error: print(error)"
     )
-    said = ask_hub(code, HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path))
+    said = run_at("http://127.0.0.1:9", code, tmp_path)
     assert "there is no folder of that name, and the hub does not give sentence-transformers/no-such-model" in said
 
 
