@@ -153,7 +153,7 @@ def skip_csrf(scope: dict[str, Any]) -> bool:
 def extra_template_vars(
     datasette: Datasette, request: Request | None, view_name: str | None, database: str | None, table: str | None
 ) -> Callable[[], Awaitable[dict[str, Any]]]:
-    """Give templates `related`, `semantic_search` and `collections_of`, and the row page of 0.65 its panel."""
+    """Give templates `related`, `semantic_search`, `collections_of` and `pictures_of`, and the row page of 0.65 its panel."""
     from datasette_embeddings import compat, panel
 
     async def inner() -> dict[str, Any]:

@@ -74,7 +74,7 @@ class Plan:
     *current*, *changed*, *added* and *cut* count rows; *seen* are rows; *stored*, *kept* and *removed* items: rows, or chunks of rows.
     *gone* are rows whose chunks go, whether or not others take their place. *refused*: row -> hash of a text without a vector.
     *failed*: item -> (status, reason, hash of its text), of this run's items that got no vector. *unread*: reason -> how many chunks
-    have none while others of their rows have one.
+    have none while others of their rows have one. *files*: hash -> what reads the file again that has it, where no copy of it is kept.
     """
 
     pending: sqlite3.Connection
@@ -93,6 +93,7 @@ class Plan:
     specimens: list[tuple[bytes, str]] = field(default_factory=list)
     failed: dict[str, tuple[str, str, bytes]] = field(default_factory=dict)
     unread: Counter[str] = field(default_factory=Counter)
+    files: dict[bytes, Callable[[], str | bytes]] = field(default_factory=dict)
 
     @property
     def work(self) -> bool:
@@ -118,14 +119,24 @@ class Plan:
 
     def sample(self, count: int) -> list[str | bytes]:
         """Return some of the texts to embed, shortest and longest among them."""
-        return [
-            content
-            for (content,) in self.pending.execute(
-                "select content from (select content, size, row_number() over (order by size) as n, count(*) over () as of "
-                "from texts where embedding is null) where (n * ?) / of != ((n - 1) * ?) / of order by size",
-                [count, count],
-            )
-        ]
+        rows = self.pending.execute(
+            "select hash, content from (select hash, content, size, row_number() over (order by size) as n, count(*) over () as of "
+            "from texts where embedding is null) where (n * ?) / of != ((n - 1) * ?) / of order by size",
+            [count, count],
+        )
+        return [self.content(digest, content) for digest, content in rows]
+
+    def content(self, digest: bytes, kept: str | bytes | None) -> str | bytes:
+        """Return what has this hash: as it was *kept*, or read from its file. Raises SourceError where that is another now."""
+        if kept is not None:
+            return kept
+        try:
+            content = self.files[digest]()
+        except SourceError:
+            content = b""
+        if content_hash(content) != digest:
+            raise SourceError("a picture was changed or removed while the build ran; run the same command to go on")
+        return content
 
 
 @dataclass
@@ -282,15 +293,19 @@ class _Rows:
             self.plan.current += 1
             return
         self._count(known is not None)
-        self._wait(row.id, row.content, digest, row.metadata)
+        again = None if self.store_content else row.again
+        if again:
+            self.plan.files[digest] = again
+        self._wait(row.id, row.content, digest, row.metadata, kept=not again)
 
     def _count(self, known: bool) -> None:
         self.plan.changed += known
         self.plan.added += not known
 
-    def _wait(self, item: str, content: str | bytes, digest: bytes, metadata: str | None) -> None:
+    def _wait(self, item: str, content: str | bytes, digest: bytes, metadata: str | None, *, kept: bool = True) -> None:
         self.plan.pending.execute(
-            "insert or ignore into texts (hash, content, size) values (?, ?, ?)", [digest, content, len(content)]
+            "insert or ignore into texts (hash, content, size) values (?, ?, ?)",
+            [digest, content if kept else None, len(content)],
         )
         self.plan.pending.execute("insert into items values (?, ?, ?)", [item, digest, metadata])
 
@@ -492,7 +507,7 @@ def _windows(work: Plan, *, reused: bool = False) -> Iterator[tuple[list[bytes],
         count = max(1, int(np.searchsorted(np.cumsum(sizes), WINDOW_CHARACTERS)))
         rows = work.pending.execute(f"select hash, content, size {following}", [*after, count]).fetchall()
         after = (rows[-1][2], rows[-1][0])
-        yield [row[0] for row in rows], [row[1] for row in rows]
+        yield [row[0] for row in rows], [work.content(digest, content) for digest, content, _ in rows]
 
 
 class _Writer:

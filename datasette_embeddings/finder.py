@@ -258,15 +258,15 @@ def _scored(
     ]
 
 
-class Wisher(NamedTuple):
+class Own(NamedTuple):
     """A visitor's own picture: its vector, and its thumbnail as WebP."""
 
     vector: bytes
     drawn: bytes
 
 
-async def own_picture(place: Place, data: bytes) -> Wisher:
+async def own_picture(place: Place, data: bytes) -> Own:
     """Return what a visitor's picture is compared by; nothing of it is kept. Raises asking.Refused."""
     embedder: Embedder = site.embedder_of(place.datasette)
     vector, drawn = await asking.picture_vector(embedder, place.collection, data)
-    return Wisher(vector, drawn.data)
+    return Own(vector, drawn.data)

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from datasette_embeddings import access, asking, finding
+from datasette_embeddings import access, asking, finding, pictures
 from datasette_embeddings.errors import EmbeddingsError, for_visitors
 from datasette_embeddings.grouping import cluster_of
 from datasette_embeddings.places import all_places, find_place, places_of_table
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from datasette.utils.asgi import Request
     from markupsafe import Markup
 
+    from datasette_embeddings.pictures import Picture
     from datasette_embeddings.places import Place
     from datasette_embeddings.results import Result
 
@@ -122,7 +123,7 @@ def datasette_environment(datasette: Datasette, request: Request) -> Any:  # noq
 
 
 def template_functions(datasette: Datasette, request: Request | None) -> dict[str, Callable[..., Awaitable[Any]]]:
-    """Return the functions that a site's own templates may call: `related`, `semantic_search` and `collections_of`."""
+    """Return the functions that a site's own templates may call: `related`, `semantic_search`, `collections_of` and `pictures_of`."""
     actor = request.actor if request else None
 
     async def collections_of(database: str) -> list[dict[str, Any]]:
@@ -158,7 +159,36 @@ def template_functions(datasette: Datasette, request: Request | None) -> dict[st
             return {"results": [], "weak": False, "error": for_visitors(error)}
         return {"results": [_shown(place, result) for result in found.results], "weak": found.weak, "error": None}
 
-    return {"related": related, "semantic_search": semantic_search, "collections_of": collections_of}
+    async def pictures_of(database: str, collection: str, k: int = PANEL_ITEMS) -> list[dict[str, Any]]:
+        """Return some pictures at random, others each day; [] where there are none that the reader may see."""
+        place = await visible_place(datasette, actor, database, collection)
+        found = await place.run(lambda conn: _some(conn, place, k)) if place and place.collection.images else []
+        return [
+            {
+                "id": one.id,
+                "title": one.title,
+                "url": place.row_url(one.id),
+                "similar_url": place.similar_url(one.id),
+                "picture": place.thumbnail_url(one.id, one.version),
+                "width": one.width,
+                "height": one.height,
+                "row": one.row,
+            }
+            for one in found
+            if place
+        ]
+
+    return {
+        "related": related,
+        "semantic_search": semantic_search,
+        "collections_of": collections_of,
+        "pictures_of": pictures_of,
+    }
+
+
+def _some(conn: sqlite3.Connection, place: Place, number: int) -> list[Picture]:
+    tables, collection = finding.current(conn, place)
+    return pictures.some(conn, tables, collection, number, label=place.label)
 
 
 async def visible_place(datasette: Datasette, actor: object, database: str, collection: str) -> Place | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -77,7 +78,7 @@ def pictures_of(
 ) -> list[Picture]:
     """Return the pictures of some items in their order, by one statement; those without a thumbnail or a row are left out.
 
-    *label*: the column that names a row, where the site says which.
+    *label*: the column that names a row, where the site says which. Cross joins keep SQLite from beginning with all items.
     """
     if not ids or not _are_kept(conn, tables):
         return []
@@ -91,9 +92,9 @@ def pictures_of(
     chosen = "".join(f", {quote(str(collection.table))}.{quote(column)}" for column in columns)
     sql = (
         f"select our_item.id, our_thumbnail.width, our_thumbnail.height, {_version('our_item')}{chosen} "
-        f"from json_each(?) as our_wish join {tables.embeddings} as our_item "
+        f"from json_each(?) as our_wish cross join {tables.embeddings} as our_item "
         "on our_item.collection_id = ? and our_item.id = our_wish.value "
-        f"join {tables.thumbnails} as our_thumbnail "
+        f"cross join {tables.thumbnails} as our_thumbnail "
         f"on our_thumbnail.collection_id = our_item.collection_id and our_thumbnail.id = our_item.id {join}"
     )
     rows = conn.execute(sql, [orjson.dumps(list(ids)).decode(), collection.id]).fetchall()
@@ -153,13 +154,28 @@ def at_random(conn: sqlite3.Connection, tables: Tables, collection: Collection, 
     total = count(conn, tables, collection)
     chance = random.Random(seed)  # noqa: S311 (nobody gains by guessing which pictures are shown)
     places = chance.sample(range(total), min(number, total))
-    sql = (
-        "select place - 1, item from json_each(?) join (select id as item, row_number() over (order by id) as place "
-        f"from {tables.thumbnails} where collection_id = ?) on place = value"
+    sql = f"select id from {tables.thumbnails} where collection_id = ? order by id limit 1 offset ?"
+    found = [conn.execute(sql, [collection.id, place]).fetchone() for place in places]
+    return [row[0] for row in found if row]
+
+
+def some(
+    conn: sqlite3.Connection,
+    tables: Tables,
+    collection: Collection,
+    number: int,
+    seed: str = "",
+    label: str | None = None,
+) -> list[Picture]:
+    """Return some pictures at random, where no *seed* is given others each day."""
+    return pictures_of(
+        conn, tables, collection, at_random(conn, tables, collection, number, seed or today()), label=label
     )
-    wanted = orjson.dumps([place + 1 for place in places]).decode()
-    found = dict(conn.execute(sql, [wanted, collection.id]).fetchall())
-    return [found[place] for place in places if place in found]
+
+
+def today() -> str:
+    """Return the day, by which the pictures that a page begins with change."""
+    return datetime.now(timezone.utc).date().isoformat()
 
 
 def _version(item: str) -> str:

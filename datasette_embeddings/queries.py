@@ -70,10 +70,14 @@ def search_query(conn: sqlite3.Connection, tables: Tables, collection: Collectio
         f"search_{collection.name}",
         search_sql(conn, tables, collection, "embed_search"),
         f"Search {collection.name} by meaning",
-        f"The {DEFAULT_K} rows of {collection.name} whose meaning is nearest to q. The score is a cosine similarity: "
+        f"The {DEFAULT_K} {_items(collection)} whose meaning is nearest to q. The score is a cosine similarity: "
         "1 is the same, 0 unrelated.",
         collection.name,
     )
+
+
+def _items(collection: Collection) -> str:
+    return f"{'pictures' if collection.images else 'rows'} of {collection.name}"
 
 
 def hybrid_query(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> Query:
@@ -247,12 +251,16 @@ def duplicates_query(conn: sqlite3.Connection, tables: Tables, collection: Colle
         "  ))",
         f"order by {pair}.score desc, {pair}.id, {pair}.other_id",
     )
+    same = (
+        "that look almost the same"
+        if collection.images
+        else "that say almost the same, such as a wire story in two papers"
+    )
     return Query(
         f"duplicates_{collection.name}",
         sql,
         f"Near-identical {collection.name}",
-        f"Pairs of {collection.name} that say almost the same, such as a wire story in two papers: a similarity of "
-        f"{NEAR_IDENTICAL} or more among the nearest rows of each.",
+        f"Pairs of {collection.name} {same}: a similarity of {NEAR_IDENTICAL} or more among the nearest rows of each.",
         collection.name,
         (),
         ("id", "other_id"),
@@ -405,7 +413,9 @@ def related_query(conn: sqlite3.Connection, tables: Tables, collection: Collecti
         f"related_{collection.name}",
         related_sql(conn, tables, collection, usual_number(collection)),
         f"Related {collection.name}",
-        f"The rows of {collection.name} nearest in meaning to the one with this id.",
+        f"The pictures of {collection.name} that look most like the one with this id."
+        if collection.images
+        else f"The rows of {collection.name} nearest in meaning to the one with this id.",
         collection.name,
         ("id",),
     )

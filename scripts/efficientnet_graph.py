@@ -75,6 +75,12 @@ class Graph:
         cast = self.node("Cast", [whole], f"{name}/cast", to=TensorProto.FLOAT)
         return self.node("Mul", [cast, self.constant(f"{name}/scale", scale.astype(np.float32))], name)
 
+    def matrix(self, name: str, array: Array) -> str:
+        """Return the name of a matrix, quantised to float16: its numbers are of too many sizes for one scale."""
+        if not self.quantised:
+            return self.constant(name, array)
+        return self.node("Cast", [self.constant(f"{name}/half", array.astype(np.float16))], name, to=TensorProto.FLOAT)
+
     def convolution(self, x: str, name: str, kernel: Array, bias: Array, stride: int = 1, groups: int = 1) -> str:
         """Append a convolution whose output has 1 / *stride* of the sides of its input, which are even."""
         size = kernel.shape[2]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 COLOURED = 0.7
 """Of captions with something else in them, how many name a finish too: it is what people ask for first."""
 
-CAPTIONS = 24
+CAPTIONS = 12
 """For each picture: enough that each attribute is named alone, beside others, and left out."""
 
 FINISHES = {

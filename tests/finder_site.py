@@ -52,7 +52,15 @@ def write_table(path: Path, hostile: dict[str, str] | None = None) -> None:
         )
         for number, (item, name, rgb) in enumerate(colours()):
             called = (hostile or {}).get(item, f"{name} thing {number}")
-            values = [item, called, name, 10 * number + 9, number / 2, "blue is said of every thing", plain("#%02x%02x%02x" % rgb)]
+            values = [
+                item,
+                called,
+                name,
+                10 * number + 9,
+                number / 2,
+                "blue is said of every thing",
+                plain("#{:02x}{:02x}{:02x}".format(*rgb)),
+            ]
             conn.execute("insert into things values (?, ?, ?, ?, ?, ?, ?)", values)
         conn.execute("insert into things values ('none', 'without a picture', 'red', 1, 1, '', null)")
 

@@ -23,6 +23,8 @@ def put_clusters(
     with closing(sqlite3.connect(path)) as conn, conn:
         register(conn)
         (collection,) = conn.execute("select id from collections where name = ?", [name]).fetchone()
+        for table in ("clusters", "cluster_members", "projections"):
+            conn.execute(f"delete from {table} where collection_id = ?", [collection])
         for number, group in enumerate(groups, 1):
             members = [(collection, item, number, round(0.9 - 0.1 * place, 6)) for place, item in enumerate(group)]
             conn.executemany("insert into cluster_members values (?, ?, ?, ?)", members)

@@ -121,22 +121,21 @@ def vision_parts(output: str, weights: np.ndarray, beside: str | None = None) ->
     return nodes, [tensor("weights", weights, beside)], value(output, FLOAT, "batch", weights.shape[1])
 
 
-def text_parts(output: str, table: np.ndarray) -> tuple[list[bytes], list[bytes], bytes]:
+def text_parts(output: str, table: np.ndarray, last: bool = False) -> tuple[list[bytes], list[bytes], bytes]:
     """Return nodes, tensors and output of a network that reads texts as CLIP does.
 
-    A token sees those before it only, and the vector is that of the first of the tokens with the largest id, the end.
+    A token sees those before it only, and the vector is that of the first of the tokens with the largest id, the end; or of the
+    *last* token, whatever it is, as with SigLIP.
     """
-    nodes = [
-        node("Gather", ["table", "input_ids"], ["tokens"]),
-        node("CumSum", ["tokens", "axis"], ["sums"]),
-        node("ArgMax", ["input_ids"], ["end"], axis=1, keepdims=1),
-        node("GatherND", ["sums", "end"], [output], batch_dims=1),
-    ]
-    return (
-        nodes,
-        [tensor("table", table), tensor("axis", np.array([1], "<i8"))],
-        value(output, FLOAT, "batch", table.shape[1]),
-    )
+    tensors = [tensor("table", table), tensor("axis", np.array([1], "<i8"))]
+    nodes = [node("Gather", ["table", "input_ids"], ["tokens"]), node("CumSum", ["tokens", "axis"], ["sums"])]
+    if last:
+        tensors.append(tensor("last", np.array(-1, "<i8")))
+        nodes.append(node("Gather", ["sums", "last"], [output], axis=1))
+    else:
+        nodes.append(node("ArgMax", ["input_ids"], ["end"], axis=1, keepdims=1))
+        nodes.append(node("GatherND", ["sums", "end"], [output], batch_dims=1))
+    return nodes, tensors, value(output, FLOAT, "batch", table.shape[1])
 
 
 def vision_network(
@@ -149,8 +148,10 @@ def vision_network(
     return model(nodes, tensors, [pixels], [given])
 
 
-def text_network(output: str = "text_embeds", length: int | str = "tokens", table: np.ndarray = COLOR_TABLE) -> bytes:
-    nodes, tensors, given = text_parts(output, table)
+def text_network(
+    output: str = "text_embeds", length: int | str = "tokens", table: np.ndarray = COLOR_TABLE, last: bool = False
+) -> bytes:
+    nodes, tensors, given = text_parts(output, table, last)
     return model(nodes, tensors, [value("input_ids", INT64, "batch", length)], [given])
 
 

@@ -43,6 +43,10 @@ LAYOUTS = {
 }
 
 
+SIGLIP_TABLE = np.array([*COLOR_TABLE[:-1], (0, 0, 1)], "<f4")
+"""Of a network for which the end of a text says something."""
+
+
 def load(folder, **settings):
     return get_model(f"onnx/{folder}", {f"onnx/{folder}": settings} if settings else None)
 
@@ -74,9 +78,9 @@ def test_a_text_is_cut_at_the_context_and_filling_it_up_changes_nothing(tmp_path
     assert filled.max_tokens == 12
     texts = ["red", "red blue", "green red blue white", "blue"]
     np.testing.assert_array_equal(filled.embed(texts, "query").vectors, free.embed(texts, "query").vectors)
-    embedded = free.embed(["red " * 75 + "blue", "red"], "document")
-    assert (dict(embedded.truncated), embedded.tokens, embedded.unknown) == ({0: 78}, 77 + 3, 0)
-    np.testing.assert_allclose(embedded.vectors[0], unit(1, 0, 0))
+    embedded = free.embed([plain("red"), "red " * 75 + "blue", "red"], "document")
+    assert (dict(embedded.truncated), embedded.tokens, embedded.unknown) == ({1: 78}, 77 + 3, 0)
+    np.testing.assert_allclose(embedded.vectors[1], unit(1, 0, 0))
     assert free.token_counts(["red " * 80, plain("red")]) == [82, 1]
     own = {"config": {"text_config": {"max_position_embeddings": 20}}, "tokenizer_config": {"model_max_length": 10**30}}
     assert load(write_clip_folder(tmp_path / "own", **own)).max_tokens == 20
@@ -93,12 +97,14 @@ def test_words_before_a_text_are_only_those_of_the_settings(tmp_path):
 def test_siglip_reads_texts_filled_up_and_pooled(tmp_path):
     both = {
         "vision_model.onnx": vision_network("pooler_output"),
-        "text_model.onnx": text_network("pooler_output"),
+        "text_model.onnx": text_network("pooler_output", last=True, table=SIGLIP_TABLE),
     }
     config = {"model_type": "siglip", "text_config": {"max_position_embeddings": 16}}
     model = load(write_clip_folder(tmp_path / "siglip", both, config=config))
     assert model.max_tokens == 16
-    np.testing.assert_allclose(model.embed_one("red", "query"), model.embed_one(plain("red"), "query"), atol=1e-6)
+    # a word, where the text begins, and thirteen more of its end than CLIP would read
+    np.testing.assert_allclose(model.embed_one("red", "query"), unit(1, 0, 14), atol=1e-6)
+    np.testing.assert_allclose(model.embed_one(plain("red"), "query"), unit(1, 0, 0), atol=1e-6)
     with pytest.raises(
         ModelError, match="gives pooler_output; text_embeds was expected: export the model with its proj"
     ):
@@ -201,8 +207,11 @@ def test_a_folder_without_it_is_refused(tmp_path):
 
 
 def test_a_strip_of_a_million_pixels_by_one_takes_no_memory(tmp_path):
-    model = load(write_clip_folder(tmp_path))
-    for size in ((1_000_000, 1), (1, 1_000_000)):
+    side = 224
+    network = vision_network(pixels=value("pixel_values", FLOAT, "batch", 3, side, side))
+    scaled = {**PREPROCESSING, "size": {"shortest_edge": side}, "crop_size": side}
+    model = load(write_clip_folder(tmp_path, {"vision_model.onnx": network}, preprocessor_config=scaled))
+    for size in ((1_000_000, 1), (1, 1_000_000)):  # scaled whole, 150 GB
         np.testing.assert_allclose(model.embed_one(plain("red", size), "query"), unit(1, 0, 0), atol=1e-6)
 
 
@@ -234,7 +243,7 @@ def test_a_picture_has_one_vector_whatever_it_comes_with(tmp_path):
 
 def test_a_broken_picture_fails_alone_and_says_why(tmp_path):
     good = plain("red")
-    items = [good, b"", good[:60], b"<svg/>", claiming(60_000, 60_000), b"\0" * 20_000_001, "red"]
+    items = ["red", b"", good[:60], b"<svg/>", claiming(60_000, 60_000), b"\0" * 20_000_001, good]
     embedded = load(write_clip_folder(tmp_path)).embed(items, "document")
     assert set(embedded.failures) == {1, 2, 3, 4, 5}
     assert all("no readable image" in embedded.failures[n] for n in (1, 2, 3))

@@ -100,7 +100,9 @@ async def test_queries_use_indexes(built: Path) -> None:
 
         register(conn)
         for query in queries.queries_of(conn):
-            plan = [row[3] for row in conn.execute("explain query plan " + query.sql, {"q": "x", "id": "x"})]
+            plan = [
+                row[3] for row in conn.execute("explain query plan " + query.sql, {"q": "x", "id": "x", "cluster": 1})
+            ]
             scans = [step for step in plan if step.startswith("SCAN") and "VIRTUAL TABLE" not in step]
             assert not scans, (query.name, plan)
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from datasette.app import Datasette
 
 from datasette_embeddings.cli import embeddings
-from demo import articles, functions, sentences, words
+from demo import articles, catalogue, functions, sentences, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,6 +70,8 @@ def built_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tables = [("articles", articles.TABLE, pages), ("functions", functions.TABLE, FUNCTIONS)]
     tables.append(("sentences", sentences.TABLE, list(sentences.rows())[:3]))
     tables.append(("words", words.TABLE, list(words.rows())[:100]))
+    drawn = [(*attributes, image) for attributes, image in (catalogue.drawn(catalogue.SEED, n) for n in range(4))]
+    tables.append(("catalogue", catalogue.TABLE, drawn))
     with sqlite3.connect(directory / "demo.db") as conn:
         for name, create, rows in tables:
             conn.execute(create)
@@ -87,10 +89,11 @@ def demo(built_demo: Path, tmp_path: Path) -> Path:
 
 
 def configure(directory: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Write the root's metadata.yml, changed, for the model that every environment has."""
+    """Write the root's metadata.yml, changed, for the models that every environment has."""
+    models = {"words": f"words/{words.LIST.with_suffix('.npy')}", "catalogue": f"bridge/{ROOT / 'demo' / 'eye'}"}
     metadata = yaml.safe_load((ROOT / "metadata.yml").read_text())
     for name, collection in metadata["plugins"]["datasette-embeddings"]["collections"].items():
-        collection["model"] = f"words/{words.LIST.with_suffix('.npy')}" if name == "words" else "static"
+        collection["model"] = models.get(name, "static")
     change(metadata)
     (directory / "metadata.yml").write_text(yaml.safe_dump(metadata))
 

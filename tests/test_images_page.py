@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import sqlite3
+import threading
 from contextlib import closing
 from html import unescape
 from pathlib import Path
@@ -145,6 +146,19 @@ async def test_thumbnails(site: Datasette, shop_once: Path) -> None:
         assert answer.content == stored
     for missing in ("none", "nothing", "P-04", "p-04~20"):
         assert (await site.client.get(f"{FINDER}/{missing}.webp")).status_code == 404
+
+
+async def test_thumbnails_do_not_wait_for_searches(site: Datasette) -> None:
+    """A page of sixty asks for them while somebody else searches."""
+    await site.client.get(FINDER)
+    release = threading.Event()
+    try:
+        for _ in range(os.cpu_count() or 1):
+            site.executor._searching.submit(release.wait, 60)
+        answer = await asyncio.wait_for(site.client.get(f"{FINDER}/p-04.webp"), 20)
+    finally:
+        release.set()
+    assert answer.status_code == 200
 
 
 @pytest.mark.parametrize("item", ODD_IDS)
@@ -282,7 +296,7 @@ async def test_a_handful_at_random(site: Datasette, monkeypatch: pytest.MonkeyPa
     assert (await found(site, ""))["random"] == []
     pages = []
     for day in ("2024-01-01", "2024-01-01", "2024-01-02"):
-        monkeypatch.setattr("datasette_embeddings.pages.images.today", lambda day=day: day)
+        monkeypatch.setattr("datasette_embeddings.pictures.today", lambda day=day: day)
         html = (await site.client.get(FINDER)).text
         pages.append(re.findall(r"like=([^&\"]+)", html.partition("<h2>All")[0]))
     assert pages[0] == pages[1] != pages[2]
@@ -306,7 +320,7 @@ async def test_a_page_of_pictures(site: Datasette) -> None:
     assert f"{FINDER}?like=p-02&like=p-03&colour=red" in links(html)
     assert f"{FINDER}?like=p-02&unlike=p-03&colour=red" in links(html)
     assert f"{FINDER}?like=p-02&colour=red&price_eur__lt=29" in links(html)
-    assert shown.link("where colour = \"red\"") == f"{FINDER}?like=p-02"
+    assert shown.link('where colour = "red"') == f"{FINDER}?like=p-02"
     assert "price_eur 39" in shown.text
     assert "Pictures compared by onnx/" in shown.text
     assert "what their rows say is never read" in shown.text
@@ -327,7 +341,9 @@ async def test_other_collections_have_no_pictures(world: Path) -> None:
     assert (await site.client.get("/-/embeddings/world/articles/images/news~2Fstorm.webp")).status_code == 404
 
 
-async def send(site: Datasette, data: bytes, fields: dict[str, str] | None = None, path: str = f"{FINDER}.json", **more: Any) -> Any:
+async def send(
+    site: Datasette, data: bytes, fields: dict[str, str] | None = None, path: str = f"{FINDER}.json", **more: Any
+) -> Any:
     """Send a picture in a form, as a browser does."""
     return await site.client.post(path, files={"picture": ("a.png", data, "image/png")}, data=fields or {}, **more)
 
@@ -336,7 +352,7 @@ async def send(site: Datasette, data: bytes, fields: dict[str, str] | None = Non
 async def test_a_picture_of_ones_own(site: Datasette, how: str) -> None:
     """Finds what looks like it, among the rows that filters leave."""
     data = plain("#2000ff", form="JPEG")
-    fields = {"colour__in": "blue,green", "k": "3", "price_eur__lt": ""}
+    fields = {"colour__in": "red,green", "k": "3", "price_eur__lt": ""}
     if how == "form":
         answer = await send(site, data, fields)
     else:
@@ -344,7 +360,7 @@ async def test_a_picture_of_ones_own(site: Datasette, how: str) -> None:
         headers = {"content-type": "image/jpeg", **({"accept": "application/json"} if how == "accept" else {})}
         answer = await site.client.post(f"{path}?{urlencode(fields)}", content=data, headers=headers)
     assert answer.status_code == 200, answer.text
-    left = {item for item, name, _ in colours() if name in {"blue", "green"}}
+    left = {item for item, name, _ in colours() if name in {"red", "green"}}
     assert ids(answer.json()) == nearest(np.array([32, 0, 255.0]), 3, (), left)
     assert answer.json()["sql"] == ""
     assert answer.headers["cache-control"] == "private, no-store"
@@ -442,7 +458,9 @@ async def test_bodies(site: Datasette, kind: str, body: bytes, status: int) -> N
 async def test_no_more_is_read_than_a_picture_may_have(site: Datasette) -> None:
     """One that says that it is larger is not read at all, one that does not no further than that."""
     answer = await site.client.post(
-        f"{FINDER}.json", content=b"x", headers={"content-type": "image/png", "content-length": str(MAX_IMAGE_BYTES + 1)}
+        f"{FINDER}.json",
+        content=b"x",
+        headers={"content-type": "image/png", "content-length": str(MAX_IMAGE_BYTES + 1)},
     )
     assert answer.status_code == 413
     assert "20,000,000 bytes at most" in answer.json()["error"]
@@ -489,7 +507,10 @@ async def test_a_picture_that_does_not_arrive(site: Datasette, monkeypatch: pyte
         await asyncio.sleep(60)
         return {"type": "http.disconnect"}
 
-    slow = [asyncio.ensure_future(asgi(site, never, [(b"content-type", b"image/png")])) for _ in range(uploads.UPLOADS_AT_ONCE)]
+    slow = [
+        asyncio.ensure_future(asgi(site, never, [(b"content-type", b"image/png")]))
+        for _ in range(uploads.UPLOADS_AT_ONCE)
+    ]
     await asyncio.sleep(0.1)
     refused = await send(site, plain("red"))
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
@@ -511,11 +532,20 @@ async def test_only_from_our_own_pages(shop: Path, shop_once: Path) -> None:
             assert (await send(site, plain("red"), headers=headers, cookies=cookies)).status_code == 403
             form = await site.client.post(FINDER, data={"q": "red"}, headers=headers, cookies=cookies)
             assert form.status_code == 403
-    page_ = await site.client.get(FINDER)
-    token = re.search(r'name="csrftoken" value="([^"]+)"', page_.text)[1]
-    own = {"sec-fetch-site": "same-origin"}
-    cookies = {**dict(page_.cookies), "ds_actor": site.sign({"a": {"id": "root"}}, "actor")}
-    assert (await send(site, plain("red"), {"csrftoken": token}, headers=own, cookies=cookies)).status_code == 200
+        own = {"sec-fetch-site": "same-origin", "origin": "http://localhost"}
+        assert (await send(site, plain("red"), headers=own, cookies=cookies)).status_code == 200
+        older = {"origin": "http://localhost"}
+        assert (await send(site, plain("red"), headers=older, cookies=cookies)).status_code == 200
+        elsewhere = {"origin": "https://elsewhere.example"}
+        assert (await send(site, plain("red"), headers=elsewhere, cookies=cookies)).status_code == 403
+
+
+async def test_the_finder_sets_no_cookie(site: Datasette) -> None:
+    """As Datasette lets browsers keep nothing that they ask for with one, thumbnails would be sent again and again."""
+    for query in ("", "?q=blue", "?like=p-02"):
+        answer = await site.client.get(FINDER + query)
+        assert "set-cookie" not in answer.headers
+        assert "no-store" not in answer.headers.get("cache-control", "")
 
 
 class Eyes(llm.EmbeddingModel):
@@ -560,7 +590,7 @@ async def test_a_flood_stays_within_the_budget(shop: Path, eyes: Eyes) -> None:
     with closing(sqlite3.connect(shop / "shop.db")) as conn, conn:
         conn.execute("update collections set model = 'eyes'")
     site = make_site(shop, {"limits": {"queries_per_minute": 3}, "models": {"llm/eyes": {}}}, **TABLES)
-    answers = [await send(site, plain("#0000%02x" % n)) for n in range(12)]
+    answers = [await send(site, plain(f"#0000{n:02x}")) for n in range(12)]
     assert [answer.status_code for answer in answers] == [200] * 3 + [429] * 9
     assert answers[-1].headers["retry-after"].isdigit()
     assert len(eyes.seen) == 3
@@ -609,7 +639,11 @@ PARTS = ["", ".json", "?like=p-02", ".json?q=blue", "/p-02.webp", "/p-02.webp?v=
 
 async def test_only_for_whom_the_source_is(shop: Path, shop_once: Path) -> None:
     """Page, JSON, thumbnails, queries and what is sent; and no shared cache keeps what not everybody may see."""
-    tables = {"databases": {"shop": {"tables": {"things": {**TABLES["databases"]["shop"]["tables"]["things"], "allow": {"id": "root"}}}}}}
+    tables = {
+        "databases": {
+            "shop": {"tables": {"things": {**TABLES["databases"]["shop"]["tables"]["things"], "allow": {"id": "root"}}}}
+        }
+    }
     site = make_site(shop, settings(f"onnx/{shop_once / 'eye'}"), **tables)
     root = {"ds_actor": site.sign({"a": {"id": "root"}}, "actor")}
     for path in [FINDER + part for part in PARTS] + ["/shop/images_things.json?q=blue", "/shop/thumbnails.json", HERE]:
@@ -680,6 +714,58 @@ async def test_other_pages_lead_to_the_finder(site: Datasette) -> None:
     assert html.count(".webp") == 12
 
 
+async def test_keys_of_every_kind(tmp_path: Path, shop_once: Path, cli: Callable) -> None:
+    """Numbers, compound keys, none at all, and files that no table has: pictures are found, shown in cells, and lead to their rows."""
+    model = f"onnx/{shop_once / 'eye'}"
+    tables = {
+        "numbers": "id integer primary key, name text, picture blob",
+        "compound": "town text, nr integer, name text, picture blob, primary key (town, nr)",
+        "rowids": "name text, picture blob",
+        "t": "e text primary key, id text, name text, picture blob",
+    }
+    files = tmp_path / "files"
+    files.mkdir()
+    path = tmp_path / "keys.db"
+    with closing(sqlite3.connect(path)) as conn, conn:
+        for name, columns in tables.items():
+            conn.execute(f"create table {name} ({columns})")
+            for number, colour in enumerate(("red", "#ff2000", "blue")):
+                key = {
+                    "numbers": [number + 5],
+                    "compound": [f"a/{number}, b", number],
+                    "rowids": [],
+                    "t": [f"k{number}", "same"],
+                }[name]
+                conn.execute(
+                    f"insert into {name} values ({', '.join('?' * (len(key) + 2))})",
+                    [*key, f"{colour} one", plain(colour)],
+                )
+                (files / f"{number} ä#.png").write_bytes(plain(colour))
+    for name in tables:
+        cli("add", path, name, "--image", "picture", "-m", model)
+    cli("embed", path, "files", "--files", files, "*.png", "--images", "-m", model)
+    site = make_site(tmp_path, {"models": {model: {}}})
+    for name in (*tables, "files"):
+        start = (await site.client.get(f"/-/embeddings/keys/{name}/images.json")).json()["results"]
+        assert len(start) == 3, name
+        html = (await site.client.get(start[0]["similar_url"])).text
+        assert f'src="{start[1]["image"]["url"]}"' in html, name
+        assert {start[1]["url"], start[1]["similar_url"]} <= links(html)
+        similar = (await site.client.get(start[0]["similar_url"].replace("/images?", "/images.json?"))).json()
+        assert [one["id"] for one in similar["results"]] == [start[1]["id"], start[2]["id"]]
+        words = (await site.client.get(f"/-/embeddings/keys/{name}/images.json?q=blue&k=1")).json()
+        assert [one["title"] for one in words["results"]] == ["blue one" if name != "files" else start[2]["id"]]
+        for one in start:
+            assert (await site.client.get(one["url"])).status_code == 200
+            assert (await site.client.get(one["image"]["url"])).headers["content-type"] == "image/webp"
+        if name in tables:
+            assert (await site.client.get(f"/keys/{name}")).text.count(".webp") == 3
+        wanted = [one["id"] for one in words["results"]]
+        assert [row["id"] for row in await rows(site, f"/keys/images_{name}.json?q=blue")][:1] == wanted
+    refused = await site.client.get("/-/embeddings/keys/files/images.json?q=blue&colour=red")
+    assert refused.status_code == 400
+
+
 async def test_a_page_is_few_statements(shop_once: Path) -> None:
     """Sixty pictures are read by one, however many there are."""
     from datasette_embeddings import catalog, register
@@ -695,6 +781,10 @@ async def test_a_page_is_few_statements(shop_once: Path) -> None:
         assert sum("thumbnail" in sql for sql in said if sql.startswith("select our_item")) == 1
         assert len(said) < 20
         assert not any("select *" in sql for sql in said)
+        (sql,) = (sql for sql in said if sql.startswith("select our_item"))
+        plan = [row[3] for row in conn.execute(f"explain query plan {sql}")]
+        assert plan[0].startswith("SCAN our_wish")
+        assert all(step.startswith("SEARCH") and "id=?" in step for step in plan[1:])
 
 
 def elements(text: str) -> Elements:
@@ -705,7 +795,9 @@ async def test_no_payload_makes_an_element(tmp_path: Path, shop_once: Path) -> N
     """Names of things and what is asked for are text on every page, and alternative texts of pictures."""
     item, item2 = "p-02", "p-03"
     counts = []
-    for number, texts in enumerate((["harmless"] * 5, PAYLOADS[:5], PAYLOADS[5:10], PAYLOADS[10:15], PAYLOADS[15:20], PAYLOADS[20:])):
+    for number, texts in enumerate(
+        (["harmless"] * 5, PAYLOADS[:5], PAYLOADS[5:10], PAYLOADS[10:15], PAYLOADS[15:20], PAYLOADS[20:])
+    ):
         folder = tmp_path / f"{number}"
         folder.mkdir()
         shutil.copy(shop_once / "shop.db", folder / "shop.db")
@@ -713,9 +805,26 @@ async def test_no_payload_makes_an_element(tmp_path: Path, shop_once: Path) -> N
             conn.execute("update things set name = ?, colour = ?, note = ?", ["".join(texts)] * 3)
         site = make_site(folder, settings(f"onnx/{shop_once / 'eye'}"), **TABLES)
         hostile = quote("".join(texts))
-        paths = [FINDER, f"{FINDER}?like={item}", f"{FINDER}?like={item}&unlike={item2}&phrase=", f"{FINDER}?id={item}&phrase={hostile}"]
-        paths += [f"{FINDER}?q={hostile}", f"{FINDER}?like={hostile}", f"{FINDER}?like={item}&colour={hostile}", f"{FINDER}?after={hostile}"]
-        paths += [f"{FINDER}?{hostile}=1", "/shop/things", f"/shop/things/{item}", "/shop/images_things?q=blue", HERE, f"{HERE}/item/{item}"]
+        paths = [
+            FINDER,
+            f"{FINDER}?like={item}",
+            f"{FINDER}?like={item}&unlike={item2}&phrase=",
+            f"{FINDER}?id={item}&phrase={hostile}",
+        ]
+        paths += [
+            f"{FINDER}?q={hostile}",
+            f"{FINDER}?like={hostile}",
+            f"{FINDER}?like={item}&colour={hostile}",
+            f"{FINDER}?after={hostile}",
+        ]
+        paths += [
+            f"{FINDER}?{hostile}=1",
+            "/shop/things",
+            f"/shop/things/{item}",
+            "/shop/images_things?q=blue",
+            HERE,
+            f"{HERE}/item/{item}",
+        ]
         found = []
         for path in paths:
             shown = elements((await site.client.get(path)).text)

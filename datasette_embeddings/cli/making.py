@@ -121,6 +121,7 @@ def add(
     from datasette_embeddings.build import build as run_build
     from datasette_embeddings.catalog import Stages
     from datasette_embeddings.database import connect
+    from datasette_embeddings.models import built_in
     from datasette_embeddings.planning import Options
     from datasette_embeddings.propose import propose
     from datasette_embeddings.spec import spec_of
@@ -136,6 +137,7 @@ def add(
         proposed = propose(conn, table, columns, key, image)
     name = name or proposed.name
     before = _existing(database, name)
+    _refuse_other_sort(before, image is not None, "--name NAME")
     stages = before.stages if before else Stages("auto", "pca")
     cut = _chunk(chunk, chunk_tokens, before.chunk if before else None)
     k = similarities if similarities is not None else ((before.similarities or 0) if before else proposed.similarities)
@@ -152,7 +154,12 @@ def add(
     click.echo(
         f"\nTo keep it in a configuration (metadata.yml), where `datasette embeddings build` finds it:\n\n{_yaml(proposed, config, database)}"
     )
-    click.echo(f'Now: datasette {database}\n     datasette embeddings search {database} {proposed.name} "..."')
+    serve = (
+        "" if built_in(config.model_of(proposed)) else " -m metadata.yml  # a site loads no model that it does not name"
+    )
+    click.echo(f'Now: datasette {database}{serve}\n     datasette embeddings search {database} {proposed.name} "..."')
+    if proposed.image:
+        click.echo(f"The finder is at /-/embeddings/{database.stem}/{proposed.name}/images")
 
 
 def _from(database: Path, folder: str | None) -> str | None:
@@ -430,6 +437,7 @@ def _embed_spec(database: Path, name: str, config: Config, given: dict[str, Any]
     if not QUERYABLE.match(name):
         raise ConfigError(f"a collection's name is made of letters, digits and _; found {name!r}")
     before = _existing(database, name)
+    _refuse_other_sort(before, given["images"], "another name")
     store = given["store"] if given["store"] is not None else not (given["table"] or given["images"])
     k = given["similarities"] if given["similarities"] is not None else (before.similarities or 10 if before else 10)
     chunk = _chunk(given["chunk"], given["chunk_tokens"], before.chunk if before else None)
@@ -446,6 +454,19 @@ def _embed_spec(database: Path, name: str, config: Config, given: dict[str, Any]
         chunk,
         before.stages if before else Stages(),
         given["images"],
+    )
+
+
+def _refuse_other_sort(before: Collection | None, images: bool, way: str) -> None:
+    """Raise ConfigError where a collection of texts would become one of pictures, or the reverse, by one option more or less."""
+    from datasette_embeddings.errors import ConfigError
+
+    if before is None or before.owner == "llm" or before.images == images:
+        return
+    held, wanted = ("pictures", "texts") if before.images else ("texts", "pictures")
+    again = "say --image (--images of `embed`) again, or " if before.images else ""
+    raise ConfigError(
+        f"the collection {before.name!r} holds {held}, and {wanted} would take their place; {again}give {way} to those, or delete it first"
     )
 
 

@@ -51,6 +51,7 @@ PROVIDERS: dict[str, tuple[str, str]] = {
     "static": ("static", "token table shipped with the package; numpy only, English, no download"),
     "minilm": ("minilm", "all-MiniLM-L6-v2 by onnxruntime, English, 256 tokens"),
     "onnx": ("exported", "onnx/FOLDER: a model exported to ONNX, of texts, or of texts and pictures (CLIP)"),
+    "bridge": ("bridge", "bridge/FOLDER: a network of pictures and a map to a text model, as the demonstration has it"),
     "words": ("words", "words/FILE: word vectors; numpy only, a text is the mean of the words that it knows"),
     "sentence-transformers": (
         "sentence_transformers",
@@ -68,7 +69,7 @@ BUILT_IN = ("static", "minilm")
 """Models that come with the package or with weights checked against its own hashes."""
 
 _loaded: dict[str, EmbeddingModel] = {}
-_lock = threading.Lock()
+_lock = threading.RLock()  # a bridge loads its text model while it is loaded itself
 
 
 def parse_name(name: str) -> tuple[str, str]:
@@ -88,6 +89,7 @@ def parse_name(name: str) -> tuple[str, str]:
 NEEDS = {
     "minilm": ("onnxruntime", "minilm"),
     "onnx": ("onnxruntime", "minilm"),
+    "bridge": ("onnxruntime", "minilm"),
     "sentence-transformers": ("sentence_transformers", "sentence-transformers"),
     "openai": ("openai", "openai"),
     "llm": ("llm", "llm"),

@@ -17,7 +17,7 @@ from datasette_embeddings.pages.answering import (
     place_of,
     require_instance,
 )
-from datasette_embeddings.pages.images import at_random
+from datasette_embeddings.pages.cards import at_random
 from datasette_embeddings.pages.search import asks_by_post, facets_of
 from datasette_embeddings.places import all_places
 from datasette_embeddings.results import results_of

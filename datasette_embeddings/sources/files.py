@@ -40,7 +40,7 @@ class FileSource:
                 if path.is_file():
                     item = self.id_prefix + path.relative_to(folder).as_posix()
                     render = partial(self._picture if self.images else self._text, path, folder)
-                    yield make_row(item, render, prepend=self.prepend)
+                    yield make_row(item, render, prepend=self.prepend, of_file=self.images)
 
     def _text(self, path: Path, folder: Path) -> str:
         if not path.resolve().is_relative_to(folder.resolve()):

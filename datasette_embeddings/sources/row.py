@@ -22,13 +22,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a source. *id* is None, and so is the rest, where its key is NULL; *problem* says why there is no content."""
+    """One row of a source. *id* is None, and so is the rest, where its key is NULL; *problem* says why there is no content.
+
+    *again* gives the content once more, of a file that is large and lies where it is.
+    """
 
     id: str | None
     content: str | bytes | None
     problem: str | None = None
     metadata: str | None = None
     cut: bool = False
+    again: Callable[[], str | bytes] | None = None
 
 
 class Source(Protocol):
@@ -45,9 +49,17 @@ class Source(Protocol):
 
 
 def make_row(
-    item: str | None, render: Callable[[], str | bytes], metadata: str | None = None, prepend: str = ""
+    item: str | None,
+    render: Callable[[], str | bytes],
+    metadata: str | None = None,
+    prepend: str = "",
+    *,
+    of_file: bool = False,
 ) -> Row:
-    """Return a row with its content, *prepend* before what there is of it, or with the reason why it has none."""
+    """Return a row with its content, *prepend* before what there is of it, or with the reason why it has none.
+
+    *of_file*: an image is a file, which need not be copied to be at hand.
+    """
     if item is None:
         return Row(None, None)
     item, metadata = whole(item), whole(metadata) if metadata else metadata
@@ -56,7 +68,7 @@ def make_row(
     except SourceError as error:
         return Row(item, None, str(error))
     if isinstance(content, bytes):
-        return Row(item, content, metadata=metadata)
+        return Row(item, content, metadata=metadata, again=render if of_file else None)
     content = prepend + content if content.strip() else ""
     return Row(item, as_read(content), metadata=metadata, cut=len(content) > MAX_TEXT_CHARACTERS)
 

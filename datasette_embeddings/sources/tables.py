@@ -72,7 +72,9 @@ class TableSource:
         width = len(source.key)
         for values in fetched(select(conn, sql), sql):
             row = dict(zip(fields, values[width:], strict=True))
-            yield make_row(item_id(values[:width]), partial(render, row), prepend=self.prepend)
+            yield make_row(
+                item_id(values[:width]), partial(render, row), prepend=self.prepend, of_file=_is_path(row, source.image)
+            )
 
     def describe(self) -> dict[str, Any]:
         """Return the table, its key and what of it is embedded; a folder by its whole path stays out of the file."""
@@ -161,6 +163,11 @@ class QuerySource:
         return without_empty(
             sql=self.sql, attach=[alias for alias, _ in self.attach], reads=sorted(self.reads), prepend=self.prepend
         )
+
+
+def _is_path(row: Mapping[str, object], image: str | None) -> bool:
+    """Tell whether a row names the file of its picture."""
+    return image is not None and isinstance(row[image], str)
 
 
 def _real_column(name: str, known: Sequence[str], table: str) -> str:

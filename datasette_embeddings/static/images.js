@@ -11,7 +11,11 @@
   const SIDE = 1024; // pixels of its longer side then: more than models look at
   let latest = 0;
 
-  const tell = (words) => { told.textContent = words; };
+  // *heard*: said to those who do not see what happened, and of no use to others.
+  const tell = (words, heard = false) => {
+    told.classList.toggle("embeddings-sr", heard);
+    told.textContent = words;
+  };
 
   const parsed = (text) => new DOMParser().parseFromString(text, "text/html");
 
@@ -23,7 +27,7 @@
     ready();
     const error = finder.querySelector("[role=alert]");
     const count = finder.querySelectorAll("#finder-grid > li").length;
-    tell(error ? "" : `${count} ${count === 1 ? "picture" : "pictures"}`);
+    tell(error ? "" : `${count} ${count === 1 ? "picture" : "pictures"}`, true);
     finder.focus({ preventScroll: true });
     if (error) error.scrollIntoView({ block: "nearest" });
   };

@@ -1,4 +1,5 @@
 """Bathroom taps, drawn: what they are made of, of what metal, in what light.
 
-parts -> solids -> drawing <- finishes <- light
+solids -> pipes -> parts -> drawing -> a picture
+                finishes -> light  ->
 """

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.taps.finishes import Finish
+from demo.taps.finishes import Part
 from demo.taps.light import shade, step
 from demo.taps.solids import Floats, Solid, corners, distance_from_all, dot, extent, floats, seen_along, unit
 
@@ -27,13 +27,6 @@ FAR = 6.0  # the camera's distance in sizes of the tap: a long lens, as in catal
 MARGIN = 0.11  # what is left free at each side, of the tap's size in the picture
 BRIGHTEST = 2.0  # light that is white whatever it is
 QUALITY = 82  # WebP's
-
-
-class Part(NamedTuple):
-    """A solid and its finish."""
-
-    solid: Solid
-    finish: Finish
 
 
 class View(NamedTuple):

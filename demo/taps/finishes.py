@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from demo.taps.solids import Solid
+
 Colour = tuple[float, float, float]
 
 
@@ -17,6 +19,13 @@ class Finish(NamedTuple):
     brushed: float = 0  # how strongly fine lines scatter what is reflected
     price: float = 1  # what the finish makes of a price
     lamps: float = 1  # how bright lamps are in it: a lacquer that mirrors little shows them all the same
+
+
+class Part(NamedTuple):
+    """A solid and its finish."""
+
+    solid: Solid
+    finish: Finish
 
 
 LACQUER = (0.04, 0.04, 0.04)

@@ -11,10 +11,23 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from demo.taps.drawing import Part
-from demo.taps.finishes import BY_NAME, COLD, HOT, NOZZLE, PORCELAIN, Finish
+from demo.taps.finishes import BY_NAME, COLD, HOT, NOZZLE, PORCELAIN, Finish, Part
 from demo.taps.pipes import Line, bar, begin, pipe
-from demo.taps.solids import Floats, Solid, Vector, ball, box, cylinder, fused, placed, rod, turned, united, without
+from demo.taps.solids import (
+    Axes,
+    Floats,
+    Solid,
+    Vector,
+    ball,
+    box,
+    cylinder,
+    fused,
+    placed,
+    rod,
+    turned,
+    united,
+    without,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,9 +50,8 @@ SHAPES: dict[str, tuple[tuple[str, ...], bool]] = {
     "ogee": (PAIRS, False),
 }
 
-UPRIGHT: tuple[Vector, Vector, Vector] = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
-FROM_WALL: tuple[Vector, Vector, Vector] = ((0, 0, 1), (1, 0, 0), (0, 1, 0))  # its own y goes forward, x aside, z up
-TO_SIDE: tuple[Vector, Vector, Vector] = ((1, 0, 0), (0, 0, 1), (0, -1, 0))  # its own y goes to the right
+FROM_WALL: Axes = ((0, 0, 1), (1, 0, 0), (0, 1, 0))  # its own y goes forward, x aside, z up
+TO_SIDE: Axes = ((1, 0, 0), (0, 0, 1), (0, -1, 0))  # its own y goes to the right
 
 
 class Design(NamedTuple):
@@ -82,7 +94,7 @@ def tap(design: Design, chance: Random) -> Tap:
     if design.handles in PAIRS:
         parts += pair(design, chance, main, second)
     elif design.handles == "top lever":
-        parts += on_top(spout, chance, main, second)
+        parts += on_top(spout, chance, second)
     elif design.handles == "side lever":
         parts += beside(spout, chance, main, second) if not wall else single(chance, main, second)
     else:
@@ -193,7 +205,7 @@ def chute(chance: Random, start: float, y: float) -> tuple[Solid, Solid, float]:
     """Return an open chute from (start, y) forward, the wet floor in it, and how far it goes."""
     reach, half, thick = chance.uniform(95, 140), chance.uniform(26, 46), chance.uniform(7, 11)
     tilt = -radians(chance.uniform(4, 13))
-    axes: tuple[Vector, Vector, Vector] = ((cos(tilt), sin(tilt), 0), (-sin(tilt), cos(tilt), 0), (0, 0, 1))
+    axes: Axes = ((cos(tilt), sin(tilt), 0), (-sin(tilt), cos(tilt), 0), (0, 0, 1))
     outer = box((-12, -thick, -half), (reach, thick, half), chance.uniform(1.5, 6))
     hole = box((6, -thick + 4, -half + 5), (reach + 20, thick + 20, half - 5), 2)
     slot = box((4, -thick + 4, -half + 6), (9, thick - 4, half - 6), 1)
@@ -306,12 +318,12 @@ DECK: dict[str, Callable[[Random, str], Spout]] = {
 # Spouts that come out of a wall
 
 
-def rosette(chance: Random, radius: float, y: float = 0, z: float = 0, square: bool = False) -> Solid:
+def rosette(chance: Random, radius: float, square: bool = False) -> Solid:
     """Return the cover of a hole in the wall."""
     out, high = radius + chance.uniform(10, 18), chance.uniform(5, 11)
     if square:
-        return box((0, y - out, z - out), (high, y + out, z + out), 1.5)
-    return placed(cylinder(0, high, out, 2.2), (0, y, z), FROM_WALL)
+        return box((0, -out, -out), (high, out, out), 1.5)
+    return placed(cylinder(0, high, out, 2.2), (0, 0, 0), FROM_WALL)
 
 
 def wall_pipe(line: Line, radius: float, chance: Random) -> Spout:
@@ -433,9 +445,8 @@ def knob(chance: Random) -> Handle:
         smooth, deep = body.distance, 12.0 / flutes + 0.7
 
         def distance(p: Floats) -> Floats:
-            result: Floats = (smooth(p) + deep * (0.5 + 0.5 * np.cos(flutes * np.arctan2(p[2], p[0])))) * np.float32(
-                0.8
-            )
+            around = flutes * np.arctan2(p[2], p[0])
+            result: Floats = (smooth(p) + deep * (0.5 + 0.5 * np.cos(around))) * np.float32(0.8)
             return result
 
         body = Solid(distance, body.low, body.high)
@@ -453,7 +464,7 @@ def pair(design: Design, chance: Random, main: Finish, second: Finish) -> list[P
     swing = radians(chance.uniform(-20, 60))
     parts = []
     for side, index in ((1, COLD), (-1, HOT)):
-        at, axes = seat(design, apart * side, side, swing)
+        at, axes = seat(design.mount, design.shape, apart * side, swing)
         parts.append(Part(placed(made.stem, at, axes), main))
         parts.append(Part(placed(made.grip, at, axes), second))
         if made.button and button:
@@ -463,17 +474,17 @@ def pair(design: Design, chance: Random, main: Finish, second: Finish) -> list[P
     return parts
 
 
-def seat(design: Design, z: float, side: int, swing: float) -> tuple[Vector, tuple[Vector, Vector, Vector]]:
-    """Return where a handle of a pair is and its axes; levers point outwards, turned forward (or down) by *swing*."""
+def seat(mount: str, shape: str, z: float, swing: float) -> tuple[Vector, Axes]:
+    """Return where a handle is that is *z* aside, and its axes: a lever points outwards, *swing* forward or down."""
+    side = 1 if z > 0 else -1
     c, s = cos(swing), sin(swing)
-    if design.mount == "wall":
+    if mount == "wall":
         return (0, 0, z), ((0, -s, side * c), (1, 0, 0), (0, side * c, s))
-    y = BRIDGE_SEAT if design.shape == "bridge" else 0.0
-    z = BRIDGE_APART * side if design.shape == "bridge" else z
-    return (0, y, z), ((s, 0, side * c), (0, 1, 0), (-side * c, 0, s))
+    at: Vector = (0, BRIDGE_SEAT, BRIDGE_APART * side) if shape == "bridge" else (0, 0, z)
+    return at, ((s, 0, side * c), (0, 1, 0), (-side * c, 0, s))
 
 
-def on_top(spout: Spout, chance: Random, main: Finish, second: Finish) -> list[Part]:
+def on_top(spout: Spout, chance: Random, second: Finish) -> list[Part]:
     """Return a lever on top of the body."""
     r, y = spout.radius, spout.top
     gap = cylinder(y - 1, y + 2, r - 2.5, 0.5)
@@ -515,7 +526,7 @@ def single(chance: Random, main: Finish, second: Finish) -> list[Part]:
     """Return one lever on the wall, beside the spout."""
     made = lever(chance)
     swing = radians(chance.uniform(-70, 10))
-    at, axes = seat(Design("", "", "wall", "", None), chance.uniform(82, 105), 1, swing)
+    at, axes = seat("wall", "", chance.uniform(82, 105), swing)
     return [Part(placed(made.stem, at, axes), main), Part(placed(made.grip, at, axes), second)]
 
 
@@ -523,5 +534,4 @@ def sensor(spout: Spout, wall: bool) -> Part:
     """Return the dark window of a tap that is worked without touch."""
     if wall:
         return Part(placed(cylinder(0, 14, 8, 1), (0, -26, 0), FROM_WALL), NOZZLE)
-    axes: tuple[Vector, Vector, Vector] = ((0, 0, 1), (1, 0, 0), (0, 1, 0))
-    return Part(placed(cylinder(0, spout.radius + 1.2, 7, 1), (0, spout.side * 0.8, 0), axes), NOZZLE)
+    return Part(placed(cylinder(0, spout.radius + 1.2, 7, 1), (0, spout.side * 0.8, 0), FROM_WALL), NOZZLE)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[Any]  # of float32, as all that is counted here
 Vector = tuple[float, float, float]
+Axes = tuple[Vector, Vector, Vector]
 
 # A shrinking solid's distance is a little too great; steps are kept this much shorter where widths vary.
 TAPERED = 0.9
@@ -77,20 +78,14 @@ def turned(profile: list[tuple[float, float]], rounding: float = 1.0, x: float =
 
     def distance(p: Floats) -> Floats:
         out, y = length(p[0] - x, p[2] - z), p[1]
-        found = None
+        found: Floats = np.full_like(out, np.inf)
         for y0, y1, r0, r1, slope in pieces:
-            if r0 == r1:
-                radius: Floats | float = r0
-            else:
-                t = np.clip((y - y0) / (y1 - y0), 0, 1)
-                radius = r0 + (r1 - r0) * t * t * (3 - 2 * t)
-            side = (out - radius) * slope + rounding
+            t = np.clip((y - y0) / (y1 - y0), 0, 1) if r0 != r1 else np.float32(0)
+            side = (out - (r0 + (r1 - r0) * t * t * (3 - 2 * t))) * slope + rounding
             end = np.abs(y - (y0 + y1) / 2) - (y1 - y0) / 2 + rounding
             piece = length(np.maximum(side, 0), np.maximum(end, 0)) + np.minimum(np.maximum(side, end), 0) - rounding
-            found = piece if found is None else np.minimum(found, piece)
-        assert found is not None
-        result: Floats = found
-        return result
+            found = np.minimum(found, piece)
+        return found
 
     return Solid(distance, (x - widest, profile[0][0], z - widest), (x + widest, profile[-1][0], z + widest))
 
@@ -148,7 +143,7 @@ def without(solid: Solid, hole: Solid, radius: float = 2.0) -> Solid:
     return Solid(distance, solid.low, solid.high)
 
 
-def placed(solid: Solid, at: Vector, axes: tuple[Vector, Vector, Vector]) -> Solid:
+def placed(solid: Solid, at: Vector, axes: Axes) -> Solid:
     """Return a solid whose own x, y and z point along *axes* (orthonormal) and whose origin is *at*."""
     rotation = floats(axes)
     origin = floats(at)[:, None]
