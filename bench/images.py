@@ -38,8 +38,14 @@ NEAREST, FIRST = 5, 10
 LEVELS, SIDE = 8, 56
 """Of the histogram, and pixels of a side of the picture that it is made of."""
 
-PICTURES, QUICK_PICTURES, PARTS = 20_000, 1_300, 4
-"""How many a build reads, and in how many parts, each beside the bare model."""
+PICTURES, QUICK_PICTURES = 20_000, 1_300
+"""How many a build reads."""
+
+PARTS = 2
+"""In how many parts, each beside the bare model; a build of each starts and loads its model once more."""
+
+CLIP_SIZED = "CLIP's ViT-B/32, weights at random"
+"""A network of the size that a deployment has, made by transformers and torch where these are at hand: its weights are of no consequence for its speed."""
 
 BARE, DRAWN, BUILD = "decoded, scaled and run", "the same, and a thumbnail", "`build`, start to end"
 
@@ -208,27 +214,64 @@ def recall(scores: Matrix, right: Sequence[set[int]]) -> float:
 
 def speed(count: int) -> common.Table:
     """Return the pictures a second of a build beside the same work by Pillow and onnxruntime alone, with and without thumbnails."""
-    table = common.Table(("pictures of the catalogue, 480 x 480", "pictures/s", "of the bare model"))
+    table = common.Table(
+        ("pictures of the catalogue, 480 x 480", "model", "pictures", "pictures/s", "of the bare model")
+    )
+    read(table, MODEL, common.ROOT / "demo/eye/vision_model.onnx", count)
+    with tempfile.TemporaryDirectory() as folder:
+        if clip_sized(Path(folder), table):
+            read(table, f"onnx/{folder}", Path(folder) / "vision_model.onnx", QUICK_PICTURES)
+    return table
+
+
+def clip_sized(folder: Path, table: common.Table) -> bool:
+    """Write the pictures' half of a model of CLIP's size into a folder; tell whether that could be done."""
+    torch, transformers = common.peer("torch", table), common.peer("transformers", table)
+    if not (torch and transformers and common.peer("onnx", table)):
+        return False
+    model = transformers.CLIPVisionModelWithProjection(
+        transformers.CLIPVisionConfig(projection_dim=512, patch_size=32, attn_implementation="eager")
+    ).eval()
+    forward = model.forward
+    model.forward = lambda values: forward(pixel_values=values)["image_embeds"]
+    torch.onnx.export(
+        model,
+        (torch.zeros(2, 3, 224, 224),),
+        folder / "vision_model.onnx",
+        input_names=["pixel_values"],
+        output_names=["image_embeds"],
+        dynamic_axes={"pixel_values": {0: "batch"}},
+        dynamo=False,
+    )
+    transformers.CLIPImageProcessor().save_pretrained(folder)
+    return True
+
+
+def read(table: common.Table, model: str, network: Path, count: int) -> None:
+    """Add how quickly pictures are read by one model, whose network is that file."""
     with closing(sqlite3.connect(common.ROOT / "demo.db")) as conn:
         drawn = [data for (data,) in conn.execute("select picture from catalogue order by id")]
     # Bytes after the end of a file make another picture of it for everybody but the decoder.
     data = [drawn[n % len(drawn)] + str(n).encode() for n in range(count)]
     taken = dict.fromkeys((BARE, DRAWN, BUILD), 0.0)
-    ways = (bare_model(thumbnails=False), bare_model(thumbnails=True))
+    ways = (bare_model(network, thumbnails=False), bare_model(network, thumbnails=True))
     with tempfile.TemporaryDirectory() as folder:
         for number in range(PARTS):
             path, part = Path(folder) / f"part{number}.db", data[number::PARTS]
             write(path, part)
             common.say(f"part {number + 1} of {PARTS}: {len(part):,} pictures")
-            measures = [partial(seconds, way, part) for way in ways] + [partial(build_seconds, path)]
+            measures = [partial(seconds, way, part) for way in ways] + [partial(build_seconds, path, model)]
             timed = list(zip(taken, measures, strict=True))
             for name, measure in timed if number % 2 else timed[::-1]:
                 taken[name] += measure()
+    called = MODEL if model == MODEL else CLIP_SIZED
     table.rows += [
-        (name, common.number(count / spent), common.times(taken[BARE] / spent)) for name, spent in taken.items()
+        (name, called, f"{count:,}", common.number(count / spent), common.times(taken[BARE] / spent))
+        for name, spent in taken.items()
     ]
-    table.goal(f"{count:,} pictures, build", taken[DRAWN] / taken[BUILD], 0.9, "of the same work alone", least=True)
-    return table
+    what = f"{count:,} pictures, {called}, build"
+    table.goal(what, taken[BARE] / taken[BUILD], 0.9, "of the bare model's pictures a second", least=True)
+    table.goal(what, taken[DRAWN] / taken[BUILD], 0.9, "of the same work alone, thumbnails included", least=True)
 
 
 def seconds(way: Callable[[Sequence[bytes]], object], part: Sequence[bytes]) -> float:
@@ -236,7 +279,7 @@ def seconds(way: Callable[[Sequence[bytes]], object], part: Sequence[bytes]) -> 
     return common.timed(lambda: way(part))
 
 
-def bare_model(*, thumbnails: bool) -> Callable[[Sequence[bytes]], object]:
+def bare_model(network: Path, *, thumbnails: bool) -> Callable[[Sequence[bytes]], object]:
     """Return what reads pictures with Pillow, numpy and onnxruntime alone, as quickly as they can: one on each processor."""
     import onnxruntime
     from PIL import Image
@@ -246,13 +289,13 @@ def bare_model(*, thumbnails: bool) -> Callable[[Sequence[bytes]], object]:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(common.ROOT / "demo/eye/vision_model.onnx"), options)
+    session = onnxruntime.InferenceSession(str(network), options)
 
     def one(data: bytes) -> object:
         image = Image.open(io.BytesIO(data)).convert("RGB")
         values = (np.asarray(image.resize((224, 224), Image.Resampling.BICUBIC), np.float32) - 127) / 128
         if thumbnails:
-            image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS), Image.Resampling.LANCZOS)
+            image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS), Image.Resampling.HAMMING)
             image.save(io.BytesIO(), "WEBP", quality=THUMBNAIL_QUALITY, method=2)
         return session.run(None, {"pixel_values": np.ascontiguousarray(values.transpose(2, 0, 1))[None]})
 
@@ -270,9 +313,9 @@ def write(path: Path, part: Sequence[bytes]) -> None:
         conn.executemany("insert into pictures (picture) values (?)", ((data,) for data in part))
 
 
-def build_seconds(path: Path) -> float:
+def build_seconds(path: Path, model: str) -> float:
     """Return what `datasette embeddings build` takes for that file, starting and reading the model included."""
-    collection = f"{{database: {path.stem}, table: pictures, image: picture, model: {MODEL}, similarities: 0}}"
+    collection = f"{{database: {path.stem}, table: pictures, image: picture, model: {model}, similarities: 0}}"
     return common.build(path, f"collections:\n  pictures: {collection}\n").seconds
 
 

@@ -1,7 +1,7 @@
 """What a visitor of the finder looks for: pictures like some and less like others, by words, by a picture of their own, or all.
 
-The vector that is compared is the mean of what is liked (pictures, words) less half of the mean of what is not. Liking counts
-twice as much as disliking, after Rocchio (1971): what somebody wants says more than what they do not want.
+The vector that is compared is the mean of what is liked (pictures, and words twice) less half of the mean of what is not. Liking
+counts twice as much as disliking, after Rocchio (1971): what somebody wants says more than what they do not want.
 """
 
 from __future__ import annotations

@@ -137,7 +137,11 @@ def alike_sql(
 
 def alike_vector(tables: Tables, collection: Collection, names: Names[str]) -> str:
     """Return SQL for the mean of what is liked less half of the mean of what is not; *names*: as in `alike_sql`."""
-    words = f"select embed_query({literal(collection.name)}, :q) as embedding" if "q" in names else ""
+    words = (
+        f"select embed_scale(embed_query({literal(collection.name)}, :q), {WORDS_WEIGHT}) as embedding"
+        if "q" in names
+        else ""
+    )
     liked = _vectors_of(tables, collection, "like") if "like" in names else ""
     both = f"{words}\n    union all\n    {liked}" if words and liked else words or liked
     mean = f"select embed_average(embedding) from (\n    {both}\n  )"
@@ -146,6 +150,10 @@ def alike_vector(tables: Tables, collection: Collection, names: Names[str]) -> s
     unliked = f"select embed_average(embedding) from (\n    {_vectors_of(tables, collection, 'unlike')}\n  )"
     return f"  select embed_subtract(\n  ({mean}),\n  embed_scale(({unliked}), {UNLIKE_WEIGHT}))"
 
+
+WORDS_WEIGHT = 2
+"""Words beside a picture count as two: similarities of words and pictures are spread less than those of pictures. Of "like this, but
+copper" in the demonstration 77 percent of the first five then are copper and 39 have the shape; with 1 they are 37 and 63, by chance 8 and 10."""
 
 UNLIKE_WEIGHT = 0.5
 """What is not liked, beside what is: with 1, pictures that resemble neither come first."""

@@ -35,7 +35,7 @@ def thumbnail(data: bytes) -> Thumbnail:
     from PIL.Image import Resampling
 
     image = open_image(data, THUMBNAIL_PIXELS)
-    image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS), Resampling.LANCZOS)
+    image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS), Resampling.HAMMING)  # in less than half the time of LANCZOS
     out = io.BytesIO()
     image.save(out, "WEBP", quality=THUMBNAIL_QUALITY, method=2)
     return Thumbnail(TYPE, image.width, image.height, out.getvalue())

@@ -5,6 +5,7 @@ It needs demo.db (`make demo-build`) and Chromium; where pngquant is installed t
 
 from __future__ import annotations
 
+import io
 import shutil
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ PAGES = {
         "+The+kettle+stood+on+the+stove.",
         800,
     ),
+    "finder.webp": ("/-/embeddings/demo/catalogue/images?like=tap-0530", 1000),
     "related.png": ("/demo/functions/datasette~2Fapp~2Epy~3ADatasette~2E_register_renderers", 640),
 }
 """File -> (address, height in pixels)."""
@@ -112,6 +115,9 @@ def take(page: Page, url: str, target: Path, height: int) -> None:
     page.set_viewport_size({"width": WIDTH, "height": height})
     page.goto(url, timeout=START_SECONDS * 1000)
     page.wait_for_timeout(DRAWING_SECONDS * 1000)
+    if target.suffix == ".webp":  # a page of pictures, for which PNG is not made
+        Image.open(io.BytesIO(page.screenshot())).save(target, quality=80)
+        return
     page.screenshot(path=target)
     quantizer = shutil.which("pngquant")
     if quantizer:

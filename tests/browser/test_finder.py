@@ -207,6 +207,20 @@ def test_more_and_less_keep_the_place(visit: Visit) -> None:
     assert visit.unexpected() == []
 
 
+def test_like_this_but(visit: Visit) -> None:
+    """Words beside a picture turn what is found towards them; what was picked and filters stay."""
+    visit.go(f"{FINDER}?like=p-00&price_eur__gt=20&k=4")
+    assert shown(visit)[0] == "p-02"
+    visit.page.get_by_label("Like this, but").fill("blue")
+    with visit.page.expect_navigation():
+        visit.page.keyboard.press("Enter")
+    assert query(visit) == {"like": ["p-00"], "q": ["blue"], "price_eur__gt": ["20"]}
+    assert visit.page.get_by_label("What should it look like?").input_value() == ""
+    assert visit.page.get_by_label("Like this, but").input_value() == "blue"
+    assert shown(visit)[0] != "p-02"
+    assert visit.unexpected() == []
+
+
 def file(data: bytes) -> list[str]:
     return [base64.b64encode(data).decode(), "mine.png", "image/png"]
 
