@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from datasette_embeddings.vectors import Vector
 
 SAMPLE_ROWS = 20_000
@@ -28,7 +29,7 @@ def leading(rows: Vector, share: float, step: int) -> Vector:
     return np.ascontiguousarray(vectors[:, ::-1].T[:size], dtype=np.float32)
 
 
-ROWS_AT_ONCE = 16_384
+ROWS_AT_ONCE = 32_768
 """Rows whose products are summed in float32, before they are added to those of others in float64."""
 
 
@@ -46,12 +47,43 @@ def principal(rows: Vector, count: int) -> tuple[Vector, Vector, Vector]:
         mean += np.ones(len(part), part.dtype) @ part  # as a product, twice as quick as a sum in float64
     mean /= len(rows)
     covariance = products / len(rows) - np.outer(mean, mean)
-    with threadpool_limits(1, user_api="blas"):  # of so small a matrix, threads cost more than they save
-        values, vectors = np.linalg.eigh(covariance)
     total = max(float(covariance.trace()), 0.0)
     components, shares = np.zeros((count, size), np.float32), np.zeros(count, np.float32)
     found = min(count, size)
     if total > size * np.finfo(np.float32).eps:
-        components[:found] = vectors[:, ::-1].T[:found]
-        shares[:found] = np.maximum(values[::-1][:found], 0.0) / total
+        values, vectors = _largest(covariance, found)
+        components[:found] = vectors.T
+        shares[:found] = np.maximum(values, 0.0) / total
     return mean.astype(np.float32), components, shares
+
+
+WATCHED = 14
+"""Directions that are followed to find the first few: the more, the sooner these stand apart from all others."""
+
+PRODUCTS, ROUNDS = 6, 16
+"""Products with the matrix of one round, and rounds: real embeddings need four. Where the largest eigenvalues hardly differ from the
+others, all of them are computed."""
+
+PRECISION = 1e-10
+"""What is left over of C v - value v at most, as a share of the largest eigenvalue."""
+
+
+def _largest(matrix: NDArray[np.float64], count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the *count* largest eigenvalues of a covariance matrix (d, d), the largest first, and their vectors (d, count).
+
+    By orthogonal iteration with Rayleigh and Ritz (Golub and Van Loan, Matrix Computations, 8.2.4 and 8.1.4): less than half the time
+    of all eigenvalues at 384 dimensions, and a smaller share with more.
+    """
+    directions = np.random.default_rng(0).standard_normal((len(matrix), min(len(matrix), WATCHED + count)))
+    for _ in range(ROUNDS):
+        for _ in range(PRODUCTS):
+            directions = matrix @ directions
+        directions = np.linalg.qr(directions)[0]
+        images = matrix @ directions
+        values, turn = np.linalg.eigh(directions.T @ images)
+        values, turn = values[: -count - 1 : -1], turn[:, : -count - 1 : -1]
+        vectors = directions @ turn
+        if np.linalg.norm(images @ turn - vectors * values) < PRECISION * values[0]:
+            return values, vectors
+    values, vectors = np.linalg.eigh(matrix)
+    return values[: -count - 1 : -1], vectors[:, : -count - 1 : -1]
