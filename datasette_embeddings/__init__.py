@@ -142,11 +142,11 @@ def register_routes() -> list[tuple[str, Any]]:
 
 
 @hookimpl(optionalhook=True)
-def skip_csrf(scope: dict[str, Any]) -> bool:
+def skip_csrf(datasette: Datasette, scope: dict[str, Any]) -> bool:
     """Leave it to the finder who may send it pictures: 0.65 would look for its token before them, in forms that it may not understand."""
     from datasette_embeddings.pages.uploads import is_finder
 
-    return is_finder(scope["path"])
+    return is_finder(scope, datasette.setting("base_url"))
 
 
 @hookimpl

@@ -63,13 +63,17 @@ async def picture_vector(embedder: Embedder, collection: Collection, data: bytes
 
     It is opened by us first, so that no model is given what is no picture, or a larger one than it may be.
     """
-    asked = opened(embedder)
+    asked, held = opened(embedder), [data]
 
     def look() -> tuple[bytes, Thumbnail]:
-        drawn = thumbnail(data)
-        return asked.picture(collection, data), drawn
+        picture = held.pop()
+        drawn = thumbnail(picture)
+        return asked.picture(collection, picture), drawn
 
-    return await in_turn(embedder, collection.model, look)
+    try:
+        return await in_turn(embedder, collection.model, look)
+    finally:
+        held.clear()  # a call that was given up stays in the queue until the one before it ends
 
 
 async def text_vector(embedder: Embedder, model: str, text: str) -> bytes | None:

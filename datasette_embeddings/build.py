@@ -12,7 +12,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from datasette_embeddings import catalog, derive, embed, indexing, stages
+from datasette_embeddings import catalog, derive, embed, indexing, stages, thumbnails
 from datasette_embeddings.baked import Baked
 from datasette_embeddings.catalog import NEXT, Collection, Stages, parent_of
 from datasette_embeddings.checkpoints import Checkpoint
@@ -273,8 +273,10 @@ def _counts(
 
 
 def _ask_before_sending(tasks: Sequence[Task], report: Reporter) -> None:
-    """Ask before texts go to another machine for the first time."""
+    """Ask before texts go to another machine for the first time; raise what else would end the build when it has begun to write."""
     for task in tasks:
+        if task.spec.images and task.plan.waiting():
+            thumbnails.prepare()
         count = task.texts_to_embed
         if count:
             task.model.prepare()

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from datasette_embeddings import compat, remembered, scope, vectors
+from datasette_embeddings import compat, pictures, remembered, scope, vectors
 from datasette_embeddings.database import item_id
 from datasette_embeddings.places import Place
 
@@ -56,7 +56,13 @@ def render(
 
 
 def _may_be_picture(datasette: Datasette, database: str, table: str, column: str) -> bool:
-    """Tell, at hardly any cost, whether a column holds pictures or their paths, of a collection that was made of them."""
+    """Tell, at hardly any cost, whether a column holds pictures or their paths, of a collection that was made of them.
+
+    Of a database in memory, which is read anew whenever it is asked, none does: that would be once for each of its cells.
+    """
+    opened = datasette.databases.get(database)
+    if opened is None or opened.path is None:
+        return False
     held = remembered.fresh_holdings(datasette, database)
     return held is None or any(pictured_column(found) == column for found in held.of_table(table))
 
@@ -73,15 +79,21 @@ async def _picture(
     column: str,
     row: Any,  # noqa: ANN401
 ) -> Markup | None:
-    """Return the thumbnail of a row's picture, which leads to those that look like it; None where the row has no item."""
+    """Return the thumbnail of a row's picture, which leads to those that look like it; None where it has none, as a new row until the next build.
+
+    Datasette then shows what the cell holds, and where a BLOB can be had.
+    """
     held = await remembered.holdings_of(datasette, database)
     found = next((found for found in held.of_table(table) if pictured_column(found) == column), None)
-    if found is None or not set(found.key) <= set(row.keys()):
+    tables = held.tables
+    if found is None or tables is None or not set(found.key) <= set(row.keys()):
         return None
     item = item_id(tuple(_plain(row[name]) for name in found.key))
     if item is None:
         return None
-    return thumbnail(Place(datasette, None, database, found), item)
+    place = Place(datasette, None, database, found)
+    is_there = await place.run(lambda conn: pictures.has_thumbnail(conn, tables, found, item))
+    return thumbnail(place, item) if is_there else None
 
 
 def thumbnail(place: Place, item: str) -> Markup:

@@ -50,6 +50,9 @@ REPEATED = "its id is that of an earlier row"
 FLUSH_SECONDS = 0.25
 """Local models answer in milliseconds: their batches are committed together up to this long, as each commit waits for the disk."""
 
+BUFFERED_BYTES = 8_000_000
+"""Of contents and thumbnails that wait for a commit: thousands of rows may have one picture, and each has a copy of its own."""
+
 HASHES_AT_ONCE = 500
 """Content hashes looked up by one query, under SQLite's oldest limit of 999 parameters."""
 
@@ -372,10 +375,18 @@ def known_items(conn: sqlite3.Connection, tables: Tables, collection: Collection
 
 
 def pictured_items(conn: sqlite3.Connection, tables: Tables, collection: Collection) -> Ids[str]:
-    """Return the items that have a thumbnail; none in a file of an earlier release."""
+    """Return the items that have a thumbnail of their picture; none in a file of an earlier release.
+
+    Where another program wrote an item's vector since the last build, its thumbnail may be of an earlier picture.
+    """
     if tables.plain("thumbnails") not in own_tables(conn, tables):
         return frozenset()
-    rows = conn.execute(f"select id from {tables.thumbnails} where collection_id = ?", [collection.id])
+    rows = conn.execute(
+        f"select t.id from {tables.thumbnails} t join {tables.embeddings} e on e.collection_id = t.collection_id and e.id = t.id "
+        "where t.collection_id = ?1 and (e.updated <= cast(strftime('%s', ?2) as integer) "
+        f"or t.id in (select id from {tables.embeddings_changes} where collection_id = ?1))",
+        [collection.id, collection.built],
+    )
     return {item for (item,) in rows}
 
 
@@ -524,6 +535,7 @@ class _Writer:
         self.dimensions = collection.dimensions
         self.outcome = Outcome()
         self.buffer: list[StoredItem] = []
+        self.buffered = 0
         self.tokens = 0
         self.flushed = time.monotonic()
 
@@ -593,7 +605,7 @@ class _Writer:
                 f"{(sizes - {self.dimensions}).pop()}; nothing of this batch was stored: delete the collection, or `build --rebuild`, to start over"
             )
         hashes = list(vectors)
-        before = len(self.buffer)
+        before = self.outcome.embedded
         for start in range(0, len(hashes), HASHES_AT_ONCE):
             part = hashes[start : start + HASHES_AT_ONCE]
             content = "t.content" if self.store_content else "null"
@@ -603,12 +615,13 @@ class _Writer:
                 f"where i.hash in ({', '.join('?' * len(part))})",
                 part,
             )
-            self.buffer += [
-                _stored(item, vectors[digest], digest, meta, content, thumbnail)
-                for item, digest, meta, content, *thumbnail in rows
-            ]
-        self.outcome.embedded += len(self.buffer) - before
-        return len(self.buffer) - before
+            for item, digest, meta, content, *thumbnail in rows:
+                self.buffer.append(_stored(item, vectors[digest], digest, meta, content, thumbnail))
+                self.outcome.embedded += 1
+                self.buffered += len(content or "") + len(thumbnail[-1] or b"")
+                if self.buffered > BUFFERED_BYTES:
+                    self.flush()
+        return self.outcome.embedded - before
 
     def flush(self) -> None:
         """Commit what is waiting."""
@@ -616,7 +629,7 @@ class _Writer:
             price = self.model.usd_per_million_tokens
             cost = None if price is None else self.tokens * price / 1e6
             self.store.save(self.collection, self.buffer, self.tokens, cost)
-        self.buffer, self.tokens, self.flushed = [], 0, time.monotonic()
+        self.buffer, self.buffered, self.tokens, self.flushed = [], 0, 0, time.monotonic()
 
 
 def _stored(

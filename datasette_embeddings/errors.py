@@ -127,6 +127,9 @@ SECRET_CHARACTERS = 8
 VISITORS_CHARACTERS = 600
 """Longest sentence that visitors are shown; the words of a library below can go on for pages."""
 
+SEARCHED_CHARACTERS = 5 * VISITORS_CHARACTERS
+"""Of a longer one so much is looked through for folders: that takes time with its square, and it may repeat what a visitor sent."""
+
 
 def for_visitors(said: object) -> str:
     """Return what an error says, for people who may know the site but not its machine: without folders and without keys.
@@ -138,5 +141,5 @@ def for_visitors(said: object) -> str:
     for name, value in os.environ.items():
         if len(value) >= SECRET_CHARACTERS and SECRET.search(name):
             sentence = sentence.replace(value, "[key]")
-    sentence = FOLDER.sub(lambda found: found["address"] or "", sentence)
+    sentence = FOLDER.sub(lambda found: found["address"] or "", sentence[:SEARCHED_CHARACTERS])
     return sentence if len(sentence) <= VISITORS_CHARACTERS else sentence[: VISITORS_CHARACTERS - 1] + "…"

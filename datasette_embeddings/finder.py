@@ -40,6 +40,11 @@ MOST_PHRASES = 10
 """Phrases that one picture is compared with; each is embedded, and where the model is elsewhere, paid for."""
 
 
+MOST_FILTERS = 32
+"""Filters of the rows, which stand in the addresses of each of up to a thousand pictures: with 900 a page took 8 s to make, in which
+nobody else was answered, and with as many as these half a second."""
+
+
 class Wish(NamedTuple):
     """What is looked for. *like*, *unlike*: ids of pictures. *pairs*: filters of the rows. *after*: an id, of all in their order."""
 
@@ -94,6 +99,8 @@ def check(wish: Wish) -> Wish:
         raise EmbeddingsError(f"at most {MOST_PICKED} pictures can be picked; found {len(wish.picked)}")
     if len(wish.phrases) > MOST_PHRASES:
         raise EmbeddingsError(f"a picture is compared with {MOST_PHRASES} phrases at most; found {len(wish.phrases)}")
+    if len(wish.pairs) > MOST_FILTERS:
+        raise EmbeddingsError(f"pictures are narrowed by {MOST_FILTERS} filters at most; found {len(wish.pairs)}")
     if wish.phrases and len(wish.like) != 1:
         raise EmbeddingsError(f"phrases are compared with one picture, as in id=ID&phrase=...; found {len(wish.like)}")
     if wish.unlike and not wish.like and not wish.q.strip():
@@ -163,7 +170,7 @@ def _looked(
         vector = _wished(conn, tables, collection, wish, words)
         hits = _nearest(conn, tables, collection, vector, k, ids, wish.picked)
     found = pictures.pictures_of_hits(conn, tables, collection, hits, label)
-    sql, parameters = _sql(conn, tables, collection, wish, k, among)
+    sql, parameters = _sql(conn, tables, collection, wish, words, k, among)
     return Look(found, filters=filters, k=k, sql=sql, parameters={**parameters, **filters.parameters})
 
 
@@ -192,19 +199,34 @@ def _all(
 
 
 def _sql(
-    conn: sqlite3.Connection, tables: Tables, collection: Collection, wish: Wish, k: int, among: str
+    conn: sqlite3.Connection,
+    tables: Tables,
+    collection: Collection,
+    wish: Wish,
+    words: bytes | None,
+    k: int,
+    among: str,
 ) -> tuple[str, dict[str, Any]]:
     if wish.alone is not None and not among:
         return queries.related_sql(conn, tables, collection, k), {"id": wish.alone}
-    words = {"q": wish.q} if wish.q.strip() else {}
     if not wish.picked:
-        return queries.search_sql(conn, tables, collection, "embed_search", k, among), words
-    named = {"like": wish.like, "unlike": wish.unlike}
-    listed = {name: orjson.dumps(ids).decode() for name, ids in named.items() if ids}
-    return queries.alike_sql(conn, tables, collection, k, len(wish.picked), [*words, *listed], among), {
-        **words,
-        **listed,
-    }
+        return queries.search_sql(conn, tables, collection, "embed_search", k, among), {"q": wish.q}
+    named = _named(wish, words)
+    if not _likes(named):
+        return "", {}
+    return queries.alike_sql(conn, tables, collection, k, len(wish.picked), list(named), among), named
+
+
+def _named(wish: Wish, words: bytes | None) -> dict[str, str]:
+    """Return the parameters of `queries.alike_sql` for a wish; words that the model does not know are not among them."""
+    picked = {"like": wish.like, "unlike": wish.unlike}
+    asked = {"q": wish.q} if words is not None else {}
+    return {**asked, **{name: orjson.dumps(ids).decode() for name, ids in picked.items() if ids}}
+
+
+def _likes(named: dict[str, str]) -> bool:
+    """Tell whether there is anything to be near to, and not only to keep away from."""
+    return "q" in named or "like" in named
 
 
 def _wished(
@@ -213,11 +235,11 @@ def _wished(
     """Return the vector of a wish; None where the model knows no word of it and nothing else is liked."""
     if not wish.picked:
         return words
-    asked = ["q"] if words is not None else []
-    named = {"like": wish.like, "unlike": wish.unlike}
-    listed = {name: orjson.dumps(ids).decode() for name, ids in named.items() if ids}
-    sql = queries.alike_vector(tables, collection, [*asked, *listed])
-    vector: bytes | None = conn.execute(f"select ({sql})", {"q": wish.q, **listed}).fetchone()[0]
+    named = _named(wish, words)
+    if not _likes(named):
+        return None
+    sql = queries.alike_vector(tables, collection, list(named))
+    vector: bytes | None = conn.execute(f"select ({sql})", named).fetchone()[0]
     return vector
 
 

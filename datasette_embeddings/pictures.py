@@ -68,6 +68,14 @@ def thumbnail_of(conn: sqlite3.Connection, tables: Tables, collection: Collectio
     return Stored(*found) if found else None
 
 
+def has_thumbnail(conn: sqlite3.Connection, tables: Tables, collection: Collection, item: str) -> bool:
+    """Tell whether there is a thumbnail of an item."""
+    if not _are_kept(conn, tables):
+        return False
+    sql = f"select 1 from {tables.thumbnails} where collection_id = ? and id = ?"
+    return conn.execute(sql, [collection.id, item]).fetchone() is not None
+
+
 def pictures_of(
     conn: sqlite3.Connection,
     tables: Tables,

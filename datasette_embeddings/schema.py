@@ -258,8 +258,9 @@ def ensure_tables(conn: sqlite3.Connection, prefix: str = "") -> Tables:
     if not has_own_tables(conn, tables):
         _refuse_clash(conn, tables, NAMES)
     else:
-        held = own_tables(conn, tables)
-        _refuse_clash(conn, tables, [name for name in SIGNATURES if tables.plain(name) not in held], later=True)
+        held, coming = own_tables(conn, tables), _to_be_made(conn, tables)
+        missing = [name for name in SIGNATURES if name in coming or tables.plain(name) not in held]
+        _refuse_clash(conn, tables, missing, later=True)
     _migrate(conn, tables)
     return tables
 
@@ -287,6 +288,14 @@ def _refuse_clash(conn: sqlite3.Connection, tables: Tables, names: Sequence[str]
             f"this file already has a {kind} {held!r} with columns {', '.join(columns)}, which is not ours; "
             "keep both with --table-prefix emb_ (or `table_prefix: emb_` in the configuration)"
         )
+
+
+def _to_be_made(conn: sqlite3.Connection, tables: Tables) -> set[str]:
+    """Return which of our tables this release has still to make in a file, as that says itself."""
+    from sqlite_utils import Database
+
+    pending = _migrations(tables)[1].pending(Database(conn))
+    return {name for name in NAMES for step in pending if f"CREATE TABLE {{{name}}}" in STEPS[step.name]}
 
 
 def _migrate(conn: sqlite3.Connection, tables: Tables) -> None:

@@ -115,7 +115,7 @@ def is_remote(datasette: Datasette, model: str) -> bool:
     """Tell whether a model, which is not loaded for that where loading takes long, runs on another machine."""
     embedder = embedder_of(datasette)
     name = configured_name(model, embedder.named or (), embedder.settings) or model
-    if built_in(name) or name.startswith(("sentence-transformers/", "onnx/", "words/")):
+    if built_in(name) or name.startswith(("sentence-transformers/", "onnx/", "words/", "bridge/")):
         return False
     try:
         return embedder.model(name).remote

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from datasette_embeddings.errors import SourceError
@@ -39,6 +40,12 @@ def thumbnail(data: bytes) -> Thumbnail:
     out = io.BytesIO()
     image.save(out, "WEBP", quality=THUMBNAIL_QUALITY, method=2)
     return Thumbnail(TYPE, image.width, image.height, out.getvalue())
+
+
+def prepare() -> None:
+    """Raise MissingExtra where no thumbnail can be made, as what reads images is missing."""
+    with suppress(SourceError):  # nothing is no image
+        open_image(b"")
 
 
 def thumbnails(files: Sequence[bytes]) -> list[Thumbnail | SourceError]:

@@ -195,7 +195,7 @@ def _thumbnails(conn: sqlite3.Connection, tables: Tables, collection: Collection
     found = dict(conn.execute(sql, [TYPE, collection.id]).fetchall())
     without = sorted(set(rows.ids) - found.keys())
     if without:
-        yield f"{_some(without)} have no thumbnail: build again"
+        yield f"{_some(without)} have no thumbnail: build again, from where their pictures are"
     lost = sorted(found.keys() - set(rows.ids))
     if lost:
         yield f"thumbnails has {_some(lost)}, which have no vector"

@@ -6,6 +6,7 @@ similar is known, and of relevance nothing is proved.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -34,6 +35,7 @@ from test_pages import data
 from datasette_embeddings import embed
 from datasette_embeddings.models import get_model
 from datasette_embeddings.models.vision import VisionSession
+from datasette_embeddings.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -640,6 +642,7 @@ def test_a_configuration_of_paths(tmp_path: Path, eye: str, cli: Callable) -> No
         ({"table": None, "sql": "select id, photo from taps"}, "remove 'sql'"),
         ({"image": "foto"}, "did you mean photo?"),
         ({"images": "fotos"}, "there is no folder"),
+        ({"images": "~nobody-of-this-name/fotos"}, "there is no folder"),
         ({"model": "static"}, "sentence-transformers/clip-ViT-B-32"),
         ({"image": ["photo"]}, "taps: image"),
     ],
@@ -882,6 +885,123 @@ def test_what_llm_embedded_is_adopted(tmp_path: Path, monkeypatch: pytest.Monkey
         assert "Nothing changed" in cli(*command).output
     finally:
         pm.unregister(plugin)
+
+
+def test_a_picture_of_many_rows_is_committed_bit_by_bit(
+    tmp_path: Path, eye: str, cli: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no picture is to be had a catalogue shows the same one in thousands of rows; memory does not grow with these."""
+    (tmp_path / "none.jpg").write_bytes(saved(Image.effect_noise((320, 320), 99), "JPEG"))
+    path = tmp_path / "shop.db"
+    rows = ", ".join(f"({number}, 'none.jpg')" for number in range(300))
+    hard.change(path, "create table taps (id integer primary key, photo text)", f"insert into taps values {rows}")
+    real, sizes = Store.save, []
+
+    def save(self: Store, collection: Any, items: Any, *rest: Any) -> None:
+        sizes.append(sum(len(item.content_blob or b"") + len(item.thumbnail.data) for item in items))
+        real(self, collection, items, *rest)
+
+    monkeypatch.setattr(Store, "save", save)
+    said = cli("add", path, "taps", "--image", "photo", "--folder", tmp_path, "-m", eye, "-n", 1).output
+    assert "300 pictures: 300 embedded, 0 skipped, 0 failed; 300 new" in said
+    assert "1 picture embedded" in said
+    assert max(sizes) < 9_000_000 < sum(sizes)
+
+
+def test_a_picture_that_another_program_embedded_gets_a_thumbnail_of_its_own(
+    shop: Path, eye: str, cli: Callable
+) -> None:
+    """As `llm embed-multi` does of a picture that changed: the vector is as the program left it, and no thumbnail is of the earlier one."""
+    cli("add", shop, "taps", "--image", "photo", "-m", eye)
+    teal = plain("teal")
+    digest = hashlib.md5(teal).digest()
+    hard.change(
+        shop,
+        ("update taps set photo = ? where id = 3", [teal]),
+        ("update embeddings set content_hash = ?, updated = updated + 9 where id = '3'", [digest]),
+    )
+    cli("build", shop)
+    assert near(shown(thumbnails(shop)["3"]).getpixel((5, 5)), (0, 128, 128))
+    assert "nothing changed" in cli("build", shop).output
+
+
+@pytest.mark.parametrize(
+    "own", ["id integer primary key, url text", "id integer primary key, collection_id integer, data blob"]
+)
+def test_a_file_of_an_earlier_release_with_thumbnails_of_its_owner(
+    shop: Path, eye: str, cli: Callable, own: str
+) -> None:
+    """Their table is left alone: the sentence says how both are kept."""
+    cli("add", shop, "taps", "--column", "name", "-m", "static")
+    hard.change(
+        shop,
+        "drop table thumbnails",
+        "delete from _sqlite_migrations where name = 'm008_pictures'",
+        f"create table thumbnails ({own})",
+        "insert into thumbnails (id) values (12)",
+    )
+    assert "Nothing changed" in cli("build", shop).output
+    command = ("add", shop, "taps", "--image", "photo", "-m", eye, "--name", "photos")
+    said = cli(*command, code=1).output
+    assert "`alter table thumbnails rename to my_thumbnails`" in said
+    hard.change(shop, "alter table thumbnails rename to my_thumbnails")
+    cli(*command)
+    assert len(thumbnails(shop, "photos")) == 6
+    assert hard.query(shop, "select id from my_thumbnails") == [(12,)]
+    assert "all as it should be" in cli("verify", shop).output
+
+
+def test_tables_with_a_prefix(shop: Path, eye: str, cli: Callable) -> None:
+    """Beside a table of the owner's that has the name of ours."""
+    hard.change(shop, "create table thumbnails (id integer primary key, collection_id integer)")
+    assert "--table-prefix emb_" in cli("add", shop, "taps", "--image", "photo", "-m", eye, code=1).output
+    cli("add", shop, "taps", "--image", "photo", "-m", eye, "--table-prefix", "emb_")
+    assert hard.query(shop, "select count(*) from emb_thumbnails") == [(6,)]
+    assert hard.query(shop, "select count(*) from thumbnails") == [(0,)]
+    hard.change(shop, "delete from emb_thumbnails where id = '3'")
+    assert "1 ('3') have no thumbnail" in cli("verify", shop, code=1).output
+    assert "1 vector reused" in cli("build", shop).output
+    assert "all as it should be" in cli("verify", shop).output
+
+
+def test_without_pillow_nothing_is_written(
+    shop: Path, eye: str, cli: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sentence says what to install; a build without anything to do does not need it."""
+    cli("build", configured(shop, eye))
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    assert "nothing changed" in cli("build", shop).output
+    cli("delete", shop, "taps")
+    before = shop.read_bytes()
+    said = cli("build", shop, code=1).output
+    assert "pip install 'datasette-embeddings-suite[images]'" in said
+    assert shop.read_bytes() == before
+
+
+def test_pictures_are_not_cut(shop: Path, eye: str, cli: Callable) -> None:
+    """An option that would set aside every row is refused."""
+    said = cli("add", shop, "taps", "--image", "photo", "-m", eye, "--chunk", code=2).output
+    assert "--chunk is for texts" in said
+
+
+def test_the_folder_of_before_is_taken_again(tmp_path: Path, eye: str, cli: Callable) -> None:
+    """As the model is: by one option less no picture is lost; a folder that is gone is named, with what to do."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "red.png").write_bytes(plain("red"))
+    path = tmp_path / "shop.db"
+    hard.change(
+        path, "create table taps (id integer primary key, photo text)", "insert into taps values (1, 'red.png')"
+    )
+    of_table = ("embed", path, "more", "--table", "taps", "--column", "photo", "--images")
+    for command in (("add", path, "taps", "--image", "photo"), of_table):
+        cli(*command, "--folder", photos, "-m", eye)
+        assert "nothing changed" in cli(*command).output
+    photos.rename(tmp_path / "elsewhere")
+    said = cli("build", path, code=1).output
+    assert "there is no folder" in said
+    assert "`images` (--folder)" in said
+    assert set(vectors(path)) == {"1"}
 
 
 # What is said, and what must hold

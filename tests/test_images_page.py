@@ -11,7 +11,9 @@ import os
 import re
 import shutil
 import sqlite3
+import sys
 import threading
+import time
 from contextlib import closing
 from html import unescape
 from pathlib import Path
@@ -22,16 +24,22 @@ import finder_site
 import llm
 import numpy as np
 import pytest
+from datasette import hookimpl
+from datasette.plugins import pm
 from datasette.utils import tilde_encode
+from datasette.utils.asgi import Request, Response
 from finder_site import ODD_IDS, TABLES, colours, settings, vectors
 from pictures import claiming, plain
 from test_datasette import IS_V1, make_site
 from test_pages import GOLDEN, Page, page, rows, sql_rows
 from test_xss import PAYLOADS, Elements
 
-from datasette_embeddings import embedder, finder, pictures
+from datasette_embeddings import asking, embedder, finder, holdings, pictures
+from datasette_embeddings.errors import VISITORS_CHARACTERS, for_visitors
 from datasette_embeddings.limits import MAX_IMAGE_BYTES
 from datasette_embeddings.pages import uploads
+from datasette_embeddings.remembered import holdings_of
+from datasette_embeddings.site import embedder_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -195,6 +203,9 @@ async def test_words(site: Datasette) -> None:
     unknown = await found(site, "q=zzz")
     assert unknown["results"] == []
     assert "knows no word" in (await page(site, f"{FINDER}?q=zzz")).text
+    keeping_away = await found(site, "q=zzz&unlike=p-00")
+    assert (keeping_away["results"], keeping_away["sql"]) == ([], "")
+    assert "knows no word" in (await page(site, f"{FINDER}?q=zzz&unlike=p-00")).text
 
 
 async def test_more_like_these_and_less_like_that(site: Datasette) -> None:
@@ -216,6 +227,8 @@ async def test_more_like_these_and_less_like_that(site: Datasette) -> None:
         ("".join(f"&like=p-{n:02}" for n in range(21)), "at most 20 pictures"),
         ("like=p-00&k=0", "from 1 to 1000"),
         ("_where=1", "no argument of this page"),
+        ("q=blue" + "&price_eur__gt=0" * 33, "32 filters at most"),
+        ("q=" + quote("blue " + "車" * 1_000), "8,000 are the most"),
         ("colr=red", "did you mean colour?"),
     ]:
         assert sentence in (await found(site, query, 400))["error"], query
@@ -254,6 +267,8 @@ SQL_PAGES = [
     "?like=p-03&k=24",
     "?like=p-03&like=p-11&unlike=p-20",
     "?like=p-03&q=blue+white&colour=blue",
+    "?like=p-03&q=zzz&k=5",
+    "?like=p-03&unlike=p-20&q=zzz&colour=blue",
     "?q=red+white&price_eur__lt=100",
     "?like=quote%22%27&unlike=sl%2Fash&colour__in=white,red",
 ]
@@ -318,6 +333,7 @@ async def test_a_page_of_pictures(site: Datasette) -> None:
     assert f"{FINDER}?like=p-02&like=p-03&colour=red" in links(html)
     assert f"{FINDER}?like=p-02&unlike=p-03&colour=red" in links(html)
     assert f"{FINDER}?like=p-02&colour=red&price_eur__lt=29" in links(html)
+    assert 'price_eur__lt=29" rel="nofollow"' in html
     assert shown.link('where colour = "red"') == f"{FINDER}?like=p-02"
     assert "price_eur 39" in shown.text
     assert "Pictures compared by onnx/" in shown.text
@@ -370,7 +386,7 @@ async def test_the_page_of_a_picture_of_ones_own(site: Datasette) -> None:
     assert (answer.status_code, answer.headers["x-robots-tag"]) == (200, "noindex")
     shown = Page(answer.text)
     assert 'src="data:image/webp;base64,' in answer.text
-    assert "no address to share" in shown.text
+    assert "It was looked at and is not kept, so this page has no address to share" in shown.text
     assert f"{FINDER}?like=p-00&colour=red" in links(answer.text)
     assert "JSON" not in [text for text, _ in shown.links]
 
@@ -444,6 +460,8 @@ END = b"\r\n--b--\r\n"
         ("image/svg+xml", b"<svg/>", 400),
         ("application/octet-stream", plain("red"), 200),
         ("application/json", b"[]", 400),
+        ("application/x-www-form-urlencoded", b"colour=" + b"r" * 200_000, 413),
+        ("text/plain", b"r" * 200_000, 413),
     ],
 )
 async def test_bodies(site: Datasette, kind: str, body: bytes, status: int) -> None:
@@ -513,6 +531,8 @@ async def test_a_picture_that_does_not_arrive(site: Datasette, monkeypatch: pyte
     refused = await send(site, plain("red"))
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
     assert {sent[0]["status"] for sent in await asyncio.gather(*slow)} == {408}
+    form = [(b"content-type", b"application/x-www-form-urlencoded")]
+    assert (await asyncio.wait_for(asgi(site, never, form), 20))[0]["status"] == 408
     assert (await send(site, plain("red"))).status_code == 200
 
     async def gone() -> dict[str, Any]:
@@ -536,6 +556,52 @@ async def test_only_from_our_own_pages(shop: Path, shop_once: Path) -> None:
         assert (await send(site, plain("red"), headers=older, cookies=cookies)).status_code == 200
         elsewhere = {"origin": "https://elsewhere.example"}
         assert (await send(site, plain("red"), headers=elsewhere, cookies=cookies)).status_code == 403
+
+
+class Notebook:
+    """A plugin that takes whatever is posted below an address of its own."""
+
+    __name__ = "notebook"
+
+    @hookimpl
+    def register_routes(self) -> list[tuple[str, Callable]]:
+        async def keep(request: Request) -> Response:
+            return Response.text("kept")
+
+        return [(r"^/notes/.*$", keep)]
+
+
+@pytest.mark.skipif(IS_V1, reason="1.0 looks at where a request comes from, whatever its address is")
+async def test_other_plugins_keep_their_tokens(shop: Path, shop_once: Path) -> None:
+    """0.65 asks for its token everywhere but at the finder itself, where the site is below another address too."""
+    notebook = Notebook()
+    pm.register(notebook)
+    try:
+        site = make_site(shop, settings(f"onnx/{shop_once / 'eye'}"), settings={"base_url": "/below/"}, **TABLES)
+        cookies = {"ds_actor": site.sign({"a": {"id": "root"}}, "actor")}
+        form = {"data": {"q": "blue"}, "cookies": cookies}
+        ours = await site.client.post(FINDER, **form)
+        assert (ours.status_code, ours.headers["location"]) == (303, f"/below{FINDER}?q=blue")
+        for theirs in ("/notes/a", f"/notes{FINDER}", f"/notes/{FINDER.replace('/', '%2F')}"):
+            assert (await site.client.post(theirs, **form)).status_code == 403, theirs
+    finally:
+        pm.unregister(notebook)
+
+
+async def test_a_picture_that_is_given_up_is_let_go(site: Datasette, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the one that the model is busy with may take long, those that wait behind it must not fill memory."""
+    monkeypatch.setattr(asking, "PREFETCH_SECONDS", 0.2)
+    held = await holdings_of(site, "shop")
+    data = plain("red")
+    release = threading.Event()
+    before = sys.getrefcount(data)
+    asking._gate.submit(release.wait, 60)
+    try:
+        with pytest.raises(asking.Refused, match="no vector within"):
+            await asking.picture_vector(embedder_of(site), held.collections["things"], data)
+        assert sys.getrefcount(data) == before
+    finally:
+        release.set()
 
 
 async def test_the_finder_sets_no_cookie(site: Datasette) -> None:
@@ -598,8 +664,10 @@ async def test_a_flood_stays_within_the_budget(shop: Path, eyes: Eyes) -> None:
     assert "Compare" not in [text for text, _ in shown.links]
     html = (await site.client.get(FINDER)).text
     assert 'aria-label="Find pictures by words" action="/-/embeddings/shop/things/images" method="post"' in html
+    assert "It is sent to eyes, on another machine." in shown.text
     refused = await site.client.get(f"{FINDER}?q=blue")
     assert (refused.status_code, "Retry-After" in refused.headers) == (429, True)
+    assert "Nearest to" not in Page(refused.text).text
 
 
 async def test_words_go_to_another_machine_by_post(shop: Path, eyes: Eyes) -> None:
@@ -611,6 +679,8 @@ async def test_words_go_to_another_machine_by_post(shop: Path, eyes: Eyes) -> No
     assert (answer.status_code, answer.headers["location"]) == (303, f"{FINDER}?q=blue&k=3&colour=red")
     assert (await site.client.get(answer.headers["location"])).status_code == 200
     assert eyes.seen[-1] == "blue"
+    own = Page((await send(site, plain("red"), path=FINDER)).text)
+    assert "sent to eyes, on another machine, and is not kept here" in own.text
 
 
 async def test_without_a_model(shop: Path) -> None:
@@ -685,6 +755,33 @@ async def test_pictures_in_cells(site: Datasette) -> None:
     assert columns.count("<img") == 2
 
 
+async def test_cells_of_rows_since_the_build(shop: Path, shop_once: Path) -> None:
+    """Are Datasette's own, with the way to their BLOB, in place of a picture that is not there."""
+    with closing(sqlite3.connect(shop / "shop.db")) as conn, conn:
+        conn.execute("insert into things (id, picture) select 'new', picture from things where id = 'p-01'")
+    site = make_site(shop, settings(f"onnx/{shop_once / 'eye'}"), **TABLES)
+    for path in ("/shop/things?id__in=new,p-01", "/shop/things/new"):
+        html = (await site.client.get(path)).text
+        assert "/shop/things/new.blob?_blob_column=picture" in html
+        assert "new.webp" not in html
+    assert "p-01.webp" in (await site.client.get("/shop/things?id__in=new,p-01")).text
+
+
+async def test_cells_of_a_database_in_memory(site: Datasette, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cost nothing: what such a database holds is read anew each time."""
+    memory = site.add_memory_database("notes")
+    try:
+        await memory.execute_write("create table notes (id integer primary key, a text, b text, c text)")
+        await memory.execute_write_many("insert into notes values (?, 'a', 'b', 'c')", [[n] for n in range(50)])
+        reads: list[object] = []
+        read = holdings.read
+        monkeypatch.setattr(holdings, "read", lambda conn: reads.append(conn) or read(conn))
+        assert (await site.client.get("/notes/notes")).status_code == 200
+        assert len(reads) < 50
+    finally:
+        site.remove_database("notes")
+
+
 async def test_row_pages_and_menus(site: Datasette) -> None:
     """Related pictures are seen, and lead on to the finder."""
     html = (await site.client.get("/shop/things/p-02")).text
@@ -710,6 +807,14 @@ async def test_other_pages_lead_to_the_finder(site: Datasette) -> None:
     assert "ask" not in {urlsplit(href).path.rsplit("/", 1)[-1] for _, href in shown.links}
     html = (await site.client.get(HERE)).text
     assert html.count(".webp") == 12
+
+
+async def test_what_a_visitor_sent_is_said_again_in_no_time() -> None:
+    """However long it is: finding folders in it took with its square, a minute for so much."""
+    begun = time.monotonic()
+    said = for_visitors(f"there is no {'a.' * 100_000!r} in /home/someone/here")
+    assert len(said) == VISITORS_CHARACTERS
+    assert time.monotonic() - begun < 5
 
 
 async def test_keys_of_every_kind(tmp_path: Path, shop_once: Path, cli: Callable) -> None:

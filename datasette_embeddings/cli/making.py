@@ -130,6 +130,8 @@ def add(
         raise click.UsageError("A collection is of texts (--column) or of pictures (--image), not of both.")
     if folder and not image:
         raise click.UsageError("--folder is for pictures: name the column of their paths by --image.")
+    if image and (chunk or chunk_tokens):
+        raise click.UsageError("--chunk is for texts; it means nothing with --image.")
     config = load_config(None, database)
     if table_prefix:
         config = replace(config, table_prefix=table_prefix)
@@ -143,7 +145,7 @@ def add(
     k = similarities if similarities is not None else ((before.similarities or 0) if before else proposed.similarities)
     model = model or (before.model if before else None)
     proposed = replace(proposed, name=name, model=model, similarities=k, chunk=cut, **stages._asdict())
-    proposed = replace(proposed, images=_from(database, folder))
+    proposed = replace(proposed, images=_folder(database, folder, before, image))
     what = proposed.image or ", ".join(proposed.columns)
     click.echo(f"Embedding {what} of {proposed.table} with {config.model_of(proposed)}.")
     spec = replace(spec_of(proposed, config), owner="add")
@@ -162,9 +164,15 @@ def add(
         click.echo(f"The finder is at /-/embeddings/{database.stem}/{proposed.name}/images")
 
 
-def _from(database: Path, folder: str | None) -> str | None:
-    """Return a folder by the way to it from where the database is, which is from where a configuration names it."""
-    return None if folder is None else os.path.relpath(os.path.realpath(folder), database.resolve().parent)
+def _folder(database: Path, folder: str | None, before: Collection | None, image: str | None) -> str | None:
+    """Return the folder of pictures by the way to it from where the database is, from where a configuration names it too.
+
+    Where none is named, it is that of *before*, if that had the same column: without it, all pictures would be lost.
+    """
+    if folder is not None:
+        return os.path.relpath(os.path.realpath(folder), database.resolve().parent)
+    source = (before.source if before else None) or {}
+    return source.get("folder") if image and source.get("image") == image else None
 
 
 def _yaml(proposed: Any, config: Config, database: Path) -> str:  # noqa: ANN401
@@ -441,13 +449,18 @@ def _embed_spec(database: Path, name: str, config: Config, given: dict[str, Any]
     store = given["store"] if given["store"] is not None else not (given["table"] or given["images"])
     k = given["similarities"] if given["similarities"] is not None else (before.similarities or 10 if before else 10)
     chunk = _chunk(given["chunk"], given["chunk_tokens"], before.chunk if before else None)
+    image = given["columns"][0] if _pictured(given) else None
     return Spec(
         name,
-        _source({**given, "database": database}, kind, " " if chunk is None else PARAGRAPH),
+        _source(
+            {**given, "folder": _folder(database, given["folder"], before, image)},
+            kind,
+            " " if chunk is None else PARAGRAPH,
+        ),
         given["model"] or (before.model if before else config.default_model),
         "embed",
         Prefix.of(given["prepend"], given["prepend_query"]),
-        f"image {given['columns'][0]}" if _pictured(given) else given["template"] or " ".join(given["columns"]),
+        f"image {image}" if image else given["template"] or " ".join(given["columns"]),
         k,
         store,
         bool(given["table"] or given["delete_missing"]),
@@ -534,8 +547,7 @@ def _source(given: dict[str, Any], kind: str, separator: str) -> Source:
 
     prepend, template = given["prepend"] or "", given["template"]
     if _pictured(given):
-        folder = _from(given["database"], given["folder"])
-        return TableSource(given["table"], key=given["key"], image=given["columns"][0], folder=folder)
+        return TableSource(given["table"], key=given["key"], image=given["columns"][0], folder=given["folder"])
     if kind == "table":
         return TableSource(
             given["table"], given["columns"], template, given["key"], prepend=prepend, separator=separator

@@ -27,6 +27,9 @@ OWN_ARGUMENTS = ("q", "id", "like", "unlike", "phrase", "k", "after", "seed", "c
 NUMBERS = 4
 """Columns of numbers that pictures are narrowed by: those that come first, as people order columns by what matters."""
 
+LONGEST_ADDRESS = 8_000
+"""Characters of an address: common web servers take no longer one, and each picture of a page has several such addresses."""
+
 
 def wish_of(fields: Iterable[tuple[str, str]]) -> Wish:
     """Return what an address or a form asks for; raises EmbeddingsError. A filter of nothing is a field that was left empty."""
@@ -36,7 +39,7 @@ def wish_of(fields: Iterable[tuple[str, str]]) -> Wish:
     unknown = next((name for name, _ in given if name not in OWN_ARGUMENTS and not is_filter(name)), None)
     if unknown is not None:
         takes = "q, like, unlike, phrase, k, after, seed"
-        raise EmbeddingsError(f"{unknown!r} is no argument of this page; it takes {takes}, and filters by column")
+        raise EmbeddingsError(f"{unknown[:80]!r} is no argument of this page; it takes {takes}, and filters by column")
     first = {name: (own[name] or [""])[0] for name in ("q", "after", "seed")}
     k = as_number((own["k"] or [""])[0])
     phrases = tuple(phrase for phrase in own["phrase"] if phrase.strip())
@@ -59,6 +62,16 @@ def url_of(place: Place, wish: Wish, **changes: Any) -> str:  # noqa: ANN401
     }
     query = [*((name, str(value)) for name, values in own.items() for value in values), *wish.pairs]
     return f"{place.url}/images" + (f"?{urlencode(query)}" if query else "")
+
+
+def addressed(place: Place, wish: Wish) -> Wish:
+    """Return a wish that an address can hold; raises EmbeddingsError."""
+    length = len(url_of(place, wish))
+    if length > LONGEST_ADDRESS:
+        raise EmbeddingsError(
+            f"what is looked for makes an address of {length:,} characters, and {LONGEST_ADDRESS:,} are the most; shorten it"
+        )
+    return wish
 
 
 class Card(NamedTuple):

@@ -26,9 +26,18 @@ from datasette_embeddings.pages.answering import (
     posted_fields,
     require_own_page,
 )
-from datasette_embeddings.pages.cards import card_of, facets_of, numbers_of, other_pairs, ranges_of, url_of, wish_of
+from datasette_embeddings.pages.cards import (
+    addressed,
+    card_of,
+    facets_of,
+    numbers_of,
+    other_pairs,
+    ranges_of,
+    url_of,
+    wish_of,
+)
 from datasette_embeddings.pages.search import asks_by_post, chips_of
-from datasette_embeddings.pages.uploads import Form, brings_picture, one_of_few, read_form
+from datasette_embeddings.pages.uploads import Form, brings_picture, one_of_few, read_form, short
 from datasette_embeddings.thumbnails import TYPE
 
 if TYPE_CHECKING:
@@ -82,7 +91,7 @@ async def images_page(datasette: Datasette, request: Request) -> Response:
         return await _posted(place, request)
     if request.method not in {"GET", "HEAD"}:
         return Response.text("Method not allowed: GET or POST a picture", 405, {"Allow": "GET, HEAD, POST"})
-    wish = wish_of([(name, value) for name in request.args for value in request.args.getlist(name)])
+    wish = addressed(place, wish_of([(name, value) for name in request.args for value in request.args.getlist(name)]))
     headers = {**await headers_of(place), **NOT_INDEXED}
     if is_json(request):
         return json_answer(datasette, _as_dict(place, wish, await _look(place, wish)), headers)
@@ -122,11 +131,11 @@ async def _posted(place: Place, request: Request) -> Any:  # noqa: ANN401
     """Look for a visitor's picture; or for words, which are sent this way where the model is on another machine."""
     from datasette.utils.asgi import Response
 
+    require_own_page(request)
     if not brings_picture(request):
-        wish = wish_of(await posted_fields(request))
+        wish = addressed(place, wish_of(await posted_fields(await short(request))))
         await _look(place, wish)
         return Response.redirect(url_of(place, wish), status=303)
-    require_own_page(request)
     headers = {**PRIVATE, **NOT_INDEXED}
     wants_json = is_json(request) or "application/json" in request.headers.get("accept", "")
     asked = [(name, value) for name in request.args for value in request.args.getlist(name)]
@@ -134,6 +143,7 @@ async def _posted(place: Place, request: Request) -> Any:  # noqa: ANN401
         with one_of_few():
             form = await read_form(request)
             wish = wish_of([*asked, *form.fields])._replace(q="", like=(), unlike=(), phrases=(), after="", seed="")
+            wish = finder.check(addressed(place, wish))
             own = await finder.own_picture(place, _picture(form))
             del form
         shown = Shown(wish, await finder.look(place, wish, own.vector), None, own.drawn)

@@ -8,18 +8,19 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from datasette_embeddings.asking import Refused
 from datasette_embeddings.limits import MAX_IMAGE_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from datasette.utils.asgi import Request
 
 UPLOADS_AT_ONCE = 4
-"""Pictures that are being read or looked at at the same time: 80 MB at most, and none waits long for the one model."""
+"""Pictures that are being read or looked at at the same time: 80 MB at most, 40 more while a form is taken apart, and none waits long
+for the one model."""
 
 UPLOAD_SECONDS = 30.0
 """Longest time that a picture may take to arrive: what 20 MB take at 5 Mbit/s."""
@@ -36,7 +37,7 @@ BOUNDARY = re.compile(
 NAME = re.compile(rb'[;\s]name="([^"\r\n]*)"', re.I)
 FILE_NAME = re.compile(rb"[;\s]filename\*?=", re.I)
 
-FINDER = re.compile(r"/-/embeddings/[^/]+/[^/]+/images(\.json)?\Z")
+FINDER = re.compile(r"/-/embeddings/[^/]+/[^/]+/images(\.json)?")
 
 PICTURE_FIELD = "picture"
 
@@ -63,9 +64,13 @@ def one_of_few() -> Iterator[None]:
         _reading -= 1
 
 
-def is_finder(path: str) -> bool:
-    """Tell whether an address is one that pictures are sent to, which checks by itself that its own page sent them."""
-    return FINDER.search(path) is not None
+def is_finder(scope: Mapping[str, Any], base_url: str) -> bool:
+    """Tell whether Datasette leads a request to where pictures are sent, which checks by itself that its own page sent them.
+
+    No more than that: the whole address is looked at, as it came, so that none of another plugin's passes for it.
+    """
+    path = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1").partition("?")[0]
+    return FINDER.fullmatch(path.removeprefix(base_url.rstrip("/"))) is not None
 
 
 def brings_picture(request: Request) -> bool:
@@ -78,16 +83,33 @@ async def read_form(request: Request) -> Form:
     """Return the picture that a request brings; raises Refused for one that is too large or takes too long, and what is no form."""
     kind = request.headers.get("content-type", "")
     multipart = kind.strip().lower().startswith("multipart/form-data")
-    try:
-        body = await asyncio.wait_for(_body(request, MAX_IMAGE_BYTES + FORM_BYTES * multipart), UPLOAD_SECONDS)
-    except asyncio.TimeoutError as error:
-        raise Refused(f"the picture did not arrive within {UPLOAD_SECONDS:.0f} s; send a smaller one", 408) from error
+    body = await _in_time(request, "picture", MAX_IMAGE_BYTES, FORM_BYTES * multipart)
     return parsed(kind, body) if multipart else Form(body or None, [])
 
 
-async def _body(request: Request, most: int) -> bytes:
-    """Return the body of a request; raises Refused as soon as it is known to be longer than *most*."""
-    too_large = Refused(f"a picture has {MAX_IMAGE_BYTES:,} bytes at most, and this is larger; send a smaller one", 413)
+async def short(request: Request) -> Request:
+    """Return a request that brings no picture, its body read; raises Refused as `read_form` does. 0.65 would read a body of any size."""
+    from datasette.utils.asgi import Request
+
+    body = await _in_time(request, "form without a picture", FORM_BYTES)
+
+    async def replay() -> dict[str, Any]:
+        return {"type": "http.request", "body": body}
+
+    return Request(request.scope, replay)
+
+
+async def _in_time(request: Request, what: str, most: int, beside: int = 0) -> bytes:
+    try:
+        return await asyncio.wait_for(_body(request, what, most, beside), UPLOAD_SECONDS)
+    except asyncio.TimeoutError as error:
+        raise Refused(f"the {what} did not arrive within {UPLOAD_SECONDS:.0f} s; send a smaller one", 408) from error
+
+
+async def _body(request: Request, what: str, most: int, beside: int) -> bytes:
+    """Return the body of a request; raises Refused as soon as it is known to be longer than *most* and what may stand *beside*."""
+    too_large = Refused(f"a {what} has {most:,} bytes at most, and this is larger; send a smaller one", 413)
+    most += beside
     told = request.headers.get("content-length", "")
     if told.isascii() and told.isdigit() and int(told[:20]) > most:
         raise too_large
@@ -95,7 +117,7 @@ async def _body(request: Request, most: int) -> bytes:
     while True:
         message = await request.receive()
         if message["type"] != "http.request":
-            raise Refused("the picture did not arrive whole; send it again")
+            raise Refused(f"the {what} did not arrive whole; send it again")
         part = message.get("body", b"")
         size += len(part)
         if size > most:

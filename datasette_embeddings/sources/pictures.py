@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 def folder_beside(conn: sqlite3.Connection, folder: str) -> Path:
     """Return a folder by its name; a relative one counts from where the database file is. Raises SourceError where there is none."""
     (file,) = (row[2] for row in conn.execute("pragma database_list") if row[1] == "main")
-    found = Path(file).parent / Path(folder).expanduser()
+    found = Path(file).parent / os.path.expanduser(folder)  # which leaves the name of a stranger as it is
     if not found.is_dir():
-        raise SourceError(f"there is no folder {found}, which `images` names as the one that the pictures are below")
+        raise SourceError(
+            f"there is no folder {found} for pictures to be below; put it there, or name another by `images` (--folder)"
+        )
     return found
 
 

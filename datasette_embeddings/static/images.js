@@ -176,6 +176,7 @@
 
   window.addEventListener("popstate", (event) => {
     latest += 1;
+    finder.ariaBusy = "false";
     if (!restore(event.state)) visit(location.href, () => {});
   });
 
