@@ -41,7 +41,7 @@ LEVELS, SIDE = 8, 56
 PICTURES, QUICK_PICTURES = 20_000, 1_300
 """How many a build reads."""
 
-CLIP_PICTURES = 3_000
+CLIP_PICTURES = 2_400
 """How many it reads with a network of CLIP's size, which takes six times as long for each."""
 
 PARTS = 2
